@@ -1,0 +1,134 @@
+"""What limits a comparison: sentences that follow from the data, one rule each."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from featurebench.comparison import wording
+from featurebench.metrics import patient_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from featurebench.comparison.design import Design
+    from featurebench.comparison.model import ArmSummary, Contrast
+    from featurebench.results import ResultsTable
+
+FEW_PATIENTS = 20
+
+
+def find_caveats(
+    results: ResultsTable,
+    design: Design,
+    arms: Sequence[ArmSummary],
+    contrasts: Sequence[Contrast],
+    metric: str,
+) -> tuple[str, ...]:
+    """Collect every caveat that applies."""
+    return (
+        *_about_patients(design),
+        *_about_repeats(design, contrasts),
+        *_about_scores(arms, contrasts, metric),
+        *_about_arms(results, contrasts),
+    )
+
+
+def _about_patients(design: Design) -> list[str]:
+    if design.unit == "tiles":
+        return [
+            "No patients are known, so every tile counts as independent: where a patient has "
+            "several tiles, scores are too high and intervals too narrow."
+        ]
+    found = []
+    if not design.grouped:
+        found.append(
+            "Some patients have tiles on both sides of a fold: scores are too high, most of all "
+            "for flexible arms, and no patient-level score is given."
+        )
+    if design.n_units < FEW_PATIENTS:
+        found.append(
+            f"Only {design.n_units} patients were tested: intervals from fewer than "
+            f"{FEW_PATIENTS} patients are rough and tend to be too narrow."
+        )
+    tested = design.rows(0)
+    n_mixed = patient_rows(design.y_true[tested], design.clusters[tested])[1]
+    if n_mixed and design.grouped:
+        found.append(
+            f"{n_mixed} of {design.n_units} patients have tiles of more than one class and are "
+            "left out of the patient-level scores."
+        )
+    return found
+
+
+def _about_repeats(design: Design, contrasts: Sequence[Contrast]) -> list[str]:
+    if not contrasts:
+        return []
+    n_plan = len(design.test_fold)
+    if n_plan * design.n_folds == 1:
+        return [
+            "There is one test set, so the test over folds is not estimable and no arm can be "
+            "called better; intervals hold for the fitted models, not for training again."
+        ]
+    found = []
+    for n_repeats in sorted({c.n_repeats for c in contrasts if c.n_repeats < n_plan}):
+        names = wording.listed([c.arm_a for c in contrasts if c.n_repeats == n_repeats])
+        found.append(
+            f"The contrast with {names} uses the first {n_repeats} of {n_plan} repeats, those "
+            "that both arms have."
+        )
+    single = [c.arm_a for c in contrasts if c.n_repeats == 1]
+    if single:
+        which = "Every contrast" if len(single) == len(contrasts) else wording.listed(single)
+        found.append(
+            f"{which} rests on a single repeat: the corrected test then has almost no power, and "
+            "the variation from splits and training is not covered."
+        )
+    return found
+
+
+def _about_scores(
+    arms: Sequence[ArmSummary], contrasts: Sequence[Contrast], metric: str
+) -> list[str]:
+    name, found = wording.label(metric), []
+    undefined = max(arm.undefined_folds[metric] for arm in arms)
+    if undefined:
+        found.append(
+            f"In up to {undefined} folds {name} is undefined (as where a fold holds one class "
+            "only); those folds are left out of scores and tests that are made by fold."
+        )
+    dropped = max((c.undefined_resamples for c in contrasts), default=0)
+    if dropped:
+        found.append(
+            f"In up to {dropped} bootstrap resamples {name} is undefined; intervals are made from "
+            "the others."
+        )
+    unknown = [c.arm_a for c in contrasts if math.isnan(c.ci_low)]
+    if unknown:
+        found.append(
+            f"The interval of the difference is not estimable for {wording.listed(unknown)}."
+        )
+    untested = [c.arm_a for c in contrasts if math.isnan(c.p_value) and c.n_repeats * c.n_folds > 1]
+    if untested:
+        found.append(
+            f"The test over folds is not estimable for {wording.listed(untested)}: too few folds "
+            "have a score, or all differences are equal."
+        )
+    return found
+
+
+def _about_arms(results: ResultsTable, contrasts: Sequence[Contrast]) -> list[str]:
+    found = [f"Arm {failure.arm} failed and is not compared." for failure in results.failures]
+    n_tests = sum(math.isfinite(c.p_value) for c in contrasts)
+    if n_tests > 1:
+        found.append(
+            f"{n_tests} arms are tested against the reference; p-values are adjusted for that "
+            "number by Holm's method, intervals are not."
+        )
+    devices = sorted({run.device for run in results.runs})
+    if len(devices) > 1:
+        found.append(
+            f"Arms ran on different devices ({', '.join(devices)}): ratios of time compare the "
+            "devices too."
+        )
+    return found

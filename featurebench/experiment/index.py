@@ -1,0 +1,117 @@
+"""The index of an experiment's results: its plan, its bad tiles and its arms in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from featurebench.errors import ResultsError
+from featurebench.experiment.study import BadTile
+from featurebench.results import run_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from featurebench.experiment.arms import Arm
+    from featurebench.experiment.study import Study
+
+Stage = Literal["probe", "finetune"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What ``arms.json`` holds.
+
+    Parameters
+    ----------
+    plan_id
+        Of the folds that all listed runs share.
+    bad_tiles
+        Tiles that no arm uses.
+    arms
+        By stage, each with ``arm``, ``kind``, ``run_id`` and ``folder``, in the order declared.
+    embeddings
+        What the probes read: ``name``, ``fingerprint`` and ``weights_sha256``.
+    """
+
+    plan_id: str
+    bad_tiles: tuple[BadTile, ...]
+    arms: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    embeddings: Sequence[Mapping[str, str]] = ()
+
+    @property
+    def entries(self) -> list[Mapping[str, str]]:
+        """Every arm: probes and baselines first, then fine-tunes."""
+        return [*self.arms.get("probe", ()), *self.arms.get("finetune", ())]
+
+
+def read_index(results: Path) -> Index:
+    """Read ``arms.json``.
+
+    Raises
+    ------
+    ResultsError
+        If nothing was run yet, or the file is damaged.
+    """
+    file = results / "arms.json"
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        bad = tuple(BadTile(**tile) for tile in document.pop("bad_tiles"))
+        return Index(**document, bad_tiles=bad)
+    except FileNotFoundError:
+        raise ResultsError(f"no runs in {results.name}/: start with 'featurebench run'") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ResultsError(f"arms.json is damaged ({error}): delete it and run again") from error
+
+
+def update_index(
+    results: Path,
+    study: Study,
+    stage: Stage,
+    arms: Sequence[Arm],
+) -> Index:
+    """Replace one stage's arms; the other stage's stay as long as they are on the same plan."""
+    try:
+        old = read_index(results)
+    except ResultsError:
+        old = Index(study.plan.id, study.bad_tiles)
+    kept = old if old.plan_id == study.plan.id else Index(study.plan.id, study.bad_tiles)
+    embeddings = _embeddings(arms) if stage == "probe" else kept.embeddings
+    listed = {**kept.arms, stage: [_entry(arm, results) for arm in arms]}
+    index = Index(study.plan.id, study.bad_tiles, listed, embeddings)
+    _write(results / "arms.json", json.dumps(asdict(index), indent=1) + "\n")
+    study.plan.save(results / "splits.csv")
+    return index
+
+
+def digest_files(files: Sequence[Path], *further: str) -> str:
+    """Hash (64 hex) of files' contents and further text, to tell whether a report is stale."""
+    digest = hashlib.sha256()
+    for part in further:
+        digest.update(part.encode() + b"\0")
+    for file in files:
+        digest.update(file.read_bytes() if file.is_file() else b"absent")
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _entry(arm: Arm, results: Path) -> dict[str, str]:
+    folder = run_folder(results / "runs", arm.name, arm.run_id).name
+    return {"arm": arm.name, "kind": arm.kind, "run_id": arm.run_id, "folder": folder}
+
+
+def _embeddings(arms: Sequence[Arm]) -> list[dict[str, str]]:
+    specs: dict[str, Any] = {arm.spec.name: arm.spec for arm in arms if arm.spec is not None}
+    return [
+        {"name": name, "fingerprint": spec.fingerprint, "weights_sha256": spec.weights_sha256}
+        for name, spec in specs.items()
+    ]
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)

@@ -1,0 +1,174 @@
+"""`write_starter`: look at a folder of tiles and write a commented experiment file for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurebench.errors import ConfigError
+from featurebench.tiles import (
+    TileManifest,
+    find_manifest,
+    guess_columns,
+    suggest_patient_regex,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TEMPLATE = """\
+# An experiment of featurebench: is a frozen network with a cheap head enough for these tiles?
+# Run it with: featurebench run {file}
+# Found: {found}
+name: {name}
+
+{data}
+
+# Embeddings are written here once; every head reads them.
+store: stores/{name}.store
+
+# Frozen ImageNet networks: any timm model name. weights: hub (downloaded by timm), package
+# (real ImageNet weights that came with the installation, for tf_efficientnet_lite0), or a file.
+backbones:
+  - {{model: tf_efficientnet_lite0, weights: package}}
+  # - {{model: resnet50.a1_in1k, weights: hub}}
+  # - {{model: densenet121, weights: path/to/densenet121.safetensors}}
+
+{splits}
+
+# The first head on the first backbone is the reference that all arms are held against.
+heads: {{logistic: {{}}, knn: {{k: 20}}, xgboost: {{}}, lightgbm: {{}}, dummy: {{}}}}
+
+# Networks trained on the pixels of the same folds. Costly: {fine_tune_hint}
+finetune:
+  - {{model: tf_efficientnet_lite0, weights: package, strategy: full, epochs: 5, image_size: 128}}
+
+# Declared before the run: what is compared, and which difference is too small to matter.
+compare: {{metric: balanced_accuracy, margin: 0.01, alpha: 0.05}}
+
+output: {{results: results/{name}, reports: reports/{name}}}
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder of tiles turned out to be.
+
+    Parameters
+    ----------
+    tiles
+        Its tiles, checked.
+    data
+        The ``data`` section that reads them.
+    """
+
+    tiles: TileManifest
+    data: str
+
+
+def write_starter(directory: Path, output: Path | None = None) -> tuple[Path, str]:
+    """Write ``experiment.yaml`` for the tiles of a folder.
+
+    Parameters
+    ----------
+    directory
+        Holds a folder per class, or a CSV or Parquet table of tiles, which comes first.
+    output
+        The file to write; by default ``experiment.yaml`` in the current folder.
+
+    Returns
+    -------
+    tuple
+        The file, and one line on what was found.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not there, or the file is there already.
+    ManifestError
+        If the tiles have problems; all are listed.
+    """
+    file = output or Path("experiment.yaml")
+    if file.exists():
+        raise ConfigError(f"{file} exists: move it away, or give another name with --output")
+    if not directory.is_dir():
+        raise ConfigError(f"no folder {directory}: give the folder that holds your tiles")
+    found = _look(directory, file.resolve().parent)
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", directory.resolve().name).strip("-.")[:64] or "tiles"
+    text = TEMPLATE.format(
+        file=file.name,
+        found=_describe(found.tiles),
+        name=name,
+        data=found.data,
+        splits=_splits(found.tiles),
+        fine_tune_hint="remove the list for probes alone.",
+    )
+    file.write_text(text, encoding="utf-8")
+    return file, _describe(found.tiles)
+
+
+def _look(directory: Path, base: Path) -> Found:
+    manifest = find_manifest(directory)
+    if manifest is not None:
+        columns = guess_columns(manifest)
+        tiles = TileManifest.from_table(manifest, columns=columns)
+        where = _quoted(_from(manifest, base))
+        mapped = f",\n       columns: {_flow(columns)}" if columns else ""
+        return Found(
+            tiles,
+            f"# The table's own columns stand right of ours.\ndata: {{manifest: {where}{mapped}}}",
+        )
+    tiles = TileManifest.from_folder(directory)
+    regex = suggest_patient_regex(tiles.table["path"])
+    where = _quoted(_from(directory, base))
+    if regex is None:
+        note = (
+            "# One sub-folder per class. No patient was recognised in the file names: give a\n"
+            "# patient_regex with one named group, such as '(?P<patient>P[0-9]+)_', so that no\n"
+            "# patient is in training and test at once.\n"
+        )
+        return Found(tiles, f"{note}data: {{folder: {where}}}")
+    tiles = TileManifest.from_folder(directory, patient_regex=regex)
+    note = "# One sub-folder per class. The patient was guessed from the file names: CHECK it.\n"
+    return Found(tiles, f"{note}data:\n  folder: {where}\n  patient_regex: {_quoted(regex)}")
+
+
+def _describe(tiles: TileManifest) -> str:
+    counts = tiles.table["label"].value_counts()
+    classes = ", ".join(f"{label} {counts[label]:,}" for label in tiles.classes)
+    patients = tiles.column("patient_id")
+    of = "no patients known" if patients is None else f"{len(set(patients))} patients"
+    return f"{len(tiles):,} tiles, {of}; {classes}"
+
+
+def _splits(tiles: TileManifest) -> str:
+    patients = tiles.column("patient_id")
+    if patients is None:
+        return (
+            "# Folds cannot be grouped without patients: scores will be too high.\n"
+            "splits: {folds: 5, repeats: 1, seed: 0}"
+        )
+    by_class = tiles.table.groupby("label")["patient_id"].nunique()
+    folds = max(2, min(5, int(by_class.min())))
+    return (
+        "# No patient is ever in training and test at once. More repeats narrow the test.\n"
+        f"splits: {{folds: {folds}, repeats: 1, group: patient_id, seed: 0}}"
+    )
+
+
+def _from(path: Path, base: Path) -> str:
+    return Path(os.path.relpath(path.resolve(), base)).as_posix()
+
+
+def _flow(columns: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{ours}: {_quoted(theirs)}" for ours, theirs in columns.items()) + "}"
+
+
+def _quoted(text: str) -> str:
+    """Write a text as a YAML scalar; single quotes keep backslashes as they are."""
+    if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", text):
+        return text
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,199 @@
+"""From the runs on disk to the comparison and the report; needs neither store nor torch."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from featurebench.comparison import Comparison, compare
+from featurebench.config import dump_config
+from featurebench.errors import ResultsError
+from featurebench.experiment.console import QUIET
+from featurebench.experiment.index import Index, digest_files, read_index
+from featurebench.experiment.provenance import git_commit, machine, versions
+from featurebench.experiment.study import Study, load_tiles, make_study
+from featurebench.results import (
+    Failure,
+    ResultsTable,
+    RunResult,
+    is_complete,
+    load_failure,
+    load_run,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from featurebench.config import ExperimentConfig
+    from featurebench.experiment.console import Console
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The runs of an experiment, ready to be compared.
+
+    Parameters
+    ----------
+    study, index, results
+        Tiles and folds, what was declared, and what is there.
+    pending
+        Names of declared arms that have neither a result nor a failure.
+    inputs_sha256
+        Of everything that the report depends on.
+    """
+
+    study: Study
+    index: Index
+    results: ResultsTable
+    pending: tuple[str, ...]
+    inputs_sha256: str
+
+
+def gather(config: ExperimentConfig) -> Findings:
+    """Read the manifest and every run on disk.
+
+    Raises
+    ------
+    ResultsError
+        If nothing was run, or the tiles or folds have changed since.
+    """
+    index = read_index(config.output.results)
+    study = make_study(config, load_tiles(config, QUIET), index.bad_tiles)
+    if study.plan.id != index.plan_id:
+        raise ResultsError(
+            f"the runs are on plan {index.plan_id}, the experiment file and its tiles now give "
+            f"{study.plan.id}: run 'featurebench run' again"
+        )
+    root = config.output.results / "runs"
+    runs: list[RunResult] = []
+    failures: list[Failure] = []
+    pending: list[str] = []
+    for entry in index.entries:
+        folder = root / entry["folder"]
+        if is_complete(folder):
+            runs.append(load_run(folder))
+        elif (failure := load_failure(folder)) is not None:
+            failures.append(failure)
+        else:
+            pending.append(entry["arm"])
+    results = _table(study, runs, failures)
+    return Findings(study, index, results, tuple(pending), _inputs(config, study, index))
+
+
+def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison:
+    """Compare the arms as the experiment file declares.
+
+    Raises
+    ------
+    ResultsError
+        If no arm has finished; the first failure is named.
+    """
+    if not findings.results.runs:
+        first = findings.results.failures[0].error if findings.results.failures else "none was run"
+        raise ResultsError(f"no arm has finished ({first}): there is nothing to compare")
+    return compare(
+        findings.results,
+        metric=config.compare.metric,
+        reference=config.compare.reference,
+        margin=config.compare.margin,
+        alpha=config.compare.alpha,
+        n_boot=config.compare.resamples,
+        seed=config.splits.seed,
+    )
+
+
+def summarize_findings(
+    config: ExperimentConfig, findings: Findings, comparison: Comparison
+) -> dict[str, Any]:
+    """Gather everything that the report shows as a plain dict."""
+    from featurebench.reporting import summarize
+
+    return summarize(
+        experiment=config.name,
+        comparison=comparison,
+        results=findings.results,
+        manifest=findings.study.tiles,
+        bad_tiles=[vars(tile) for tile in findings.study.bad_tiles],
+        plan=findings.study.plan,
+        settings=dump_config(config, config.base),
+        provenance=_provenance(config, findings),
+    )
+
+
+def write_findings(config: ExperimentConfig, findings: Findings, console: Console) -> Path:
+    """Compare and write the report, unless the one that is there says the same already."""
+    from featurebench.reporting import write_report
+
+    if is_fresh(config, findings):
+        console.say("report", "cached")
+        return config.output.reports / "report.html"
+    with console.track("comparing", 1) as advance:
+        comparison = compare_findings(config, findings)
+        advance(1)
+    return write_report(summarize_findings(config, findings, comparison), config.output.reports)
+
+
+def is_fresh(config: ExperimentConfig, findings: Findings) -> bool:
+    """Whether the report on disk was made from exactly these inputs."""
+    previous = read_summary(config)
+    return (
+        previous is not None
+        and (config.output.reports / "report.html").is_file()
+        and previous.get("provenance", {}).get("inputs_sha256") == findings.inputs_sha256
+    )
+
+
+def read_summary(config: ExperimentConfig) -> Mapping[str, Any] | None:
+    """Read ``report.json``; None where there is none that can be read."""
+    try:
+        text = (config.output.reports / "report.json").read_text(encoding="utf-8")
+        summary: Mapping[str, Any] = json.loads(text)
+    except (OSError, ValueError):
+        return None
+    return summary
+
+
+def _table(study: Study, runs: list[RunResult], failures: list[Failure]) -> ResultsTable:
+    return ResultsTable(
+        runs=tuple(runs),
+        failures=tuple(failures),
+        y_true=study.tiles.labels,
+        classes=study.tiles.classes,
+        tile_ids=study.plan.tile_ids,
+        patients=study.patients,
+        test_fold=study.plan.test_fold,
+        plan_id=study.plan.id,
+    )
+
+
+def _inputs(config: ExperimentConfig, study: Study, index: Index) -> str:
+    root = config.output.results / "runs"
+    names = ("run.json", "predictions.npz", "failure.json")
+    files = [root / entry["folder"] / name for entry in index.entries for name in names]
+    table = study.tiles.table.to_csv(index=False)
+    # Where the work ran changes no number; the rest of the file is shown in the report.
+    settings = dump_config(config, config.output.reports)
+    settings.pop("compute")
+    text = json.dumps(settings, sort_keys=True)
+    bad = json.dumps([vars(tile) for tile in study.bad_tiles])
+    return digest_files(files, versions()["featurebench"], text, table, bad)
+
+
+def _provenance(config: ExperimentConfig, findings: Findings) -> dict[str, Any]:
+    from featurebench.experiment.embedding import resolve_threads
+
+    runs = findings.results.runs
+    device = ", ".join(sorted({run.device for run in runs}))
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "inputs_sha256": findings.inputs_sha256,
+        "commit": git_commit(config.base),
+        "versions": versions(),
+        "machine": machine(resolve_threads(config.compute.threads), device),
+        "pending": list(findings.pending),
+        "embeddings": [dict(entry) for entry in findings.index.embeddings],
+        "manifest_sha256": findings.study.tiles.sha256,
+    }

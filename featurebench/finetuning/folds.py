@@ -1,0 +1,90 @@
+"""Finished folds on disk, each bound to the recipe that made it, so that a run can be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featurebench.results import Cost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """What fine-tuning on one fold gave.
+
+    Parameters
+    ----------
+    repeat, fold
+        Place in the plan.
+    test
+        Rows tested, shape (n_test,).
+    y_prob
+        Float32, shape (n_test, n_classes).
+    cost
+        Of training and prediction.
+    details
+        What training saw, JSON-ready.
+    """
+
+    repeat: int
+    fold: int
+    test: npt.NDArray[np.intp]
+    y_prob: npt.NDArray[np.float32]
+    cost: Cost
+    details: Mapping[str, Any]
+
+
+def fold_key(*identity: object) -> str:
+    """Hash (64 hex) of JSON-ready values and arrays that together fix a fold's numbers."""
+    digest = hashlib.sha256()
+    for part in identity:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode() + part.tobytes())
+        else:
+            digest.update(json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def save_fold(outcome: FoldOutcome, folder: Path, key: str) -> Path:
+    """Write a fold as ``fold_r<repeat>_f<fold>.npz`` without pickle; it appears whole or not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / _name(outcome.repeat, outcome.fold)
+    header = {"key": key, "cost": asdict(outcome.cost), "details": dict(outcome.details)}
+    text = np.array(json.dumps(header, allow_nan=False))
+    partial = file.with_suffix(".partial.npz")
+    with partial.open("wb") as stream:
+        np.savez(stream, header=text, test=outcome.test, y_prob=outcome.y_prob)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)
+    return file
+
+
+def load_fold(folder: Path, repeat: int, fold: int, key: str) -> FoldOutcome | None:
+    """Read a fold; None where it is absent, damaged, or was made by another recipe."""
+    try:
+        content = (folder / _name(repeat, fold)).read_bytes()
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            header = json.loads(str(arrays["header"]))
+            test, y_prob = arrays["test"], arrays["y_prob"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if header["key"] != key:
+        return None
+    return FoldOutcome(repeat, fold, test, y_prob, Cost(**header["cost"]), header["details"])
+
+
+def _name(repeat: int, fold: int) -> str:
+    return f"fold_r{repeat}_f{fold}.npz"

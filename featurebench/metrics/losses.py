@@ -1,0 +1,46 @@
+"""Metrics that are sums over tiles: log loss, Brier score, expected calibration error."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+N_BINS = 15
+
+
+def log_losses(y_true: Ints, y_prob: npt.NDArray[np.floating]) -> Floats:
+    """Negative log probability of the true class, by tile, in nats.
+
+    Probabilities are clipped to [eps, 1 - eps] with the machine epsilon of their own type, as
+    scikit-learn does: 1.2e-7 for float32.
+    """
+    true = y_prob[np.arange(len(y_true)), y_true]
+    eps = np.finfo(true.dtype).eps
+    return np.asarray(-np.log(np.clip(true, eps, 1 - eps).astype(np.float64)))
+
+
+def brier_losses(y_true: Ints, y_prob: npt.NDArray[np.floating]) -> Floats:
+    """Squared distance between probabilities and truth, by tile.
+
+    Scikit-learn's convention (``scale_by_half="auto"``): summed over the classes, range 0 to 2, and
+    halved for two classes, range 0 to 1 (Brier 1950).
+    """
+    truth = np.eye(y_prob.shape[1])[y_true]
+    distance = ((y_prob.astype(np.float64) - truth) ** 2).sum(axis=1)
+    return np.asarray(distance / 2 if y_prob.shape[1] == 2 else distance)
+
+
+def calibration_gaps(y_true: Ints, y_prob: npt.NDArray[np.floating]) -> tuple[Floats, Ints]:
+    """Correctness minus confidence, and the confidence bin, by tile.
+
+    Confidence is the largest probability; the bins are (0, 1/15], ..., (14/15, 1]. The expected
+    calibration error is the sum over bins of the absolute sum of gaps, over the number of tiles
+    (Guo et al. 2017, eq. 3).
+    """
+    confidence = y_prob.max(axis=1).astype(np.float64)
+    edges = np.linspace(0, 1, N_BINS + 1)
+    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, N_BINS - 1)
+    return (y_prob.argmax(axis=1) == y_true) - confidence, bins.astype(np.int64)

@@ -1,0 +1,210 @@
+"""Numbers as a reader wants them: scores, percentage points, seconds, memory and p-values."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from featurebench.comparison import wording
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MISSING = "–"
+MINUS = "−"
+
+METRIC_LABELS: Mapping[str, str] = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "roc_auc": "ROC AUC",
+    "average_precision": "Average precision",
+    "kappa": "Cohen's kappa",
+    "mcc": "MCC",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Calibration error",
+}
+"""How each metric is called in the report."""
+
+_BREAKS = re.compile(r"([_.+])")
+_EMBEDDING = re.compile(r"^(?P<model>[^.@]+)(?P<tag>\.[^@]*)?(@[0-9a-f]{8}(?P<view>\..+)?)?$")
+
+
+def metric_phrase(name: str) -> str:
+    """Return the metric's name within a sentence."""
+    return wording.label(name)
+
+
+def metric_label(name: str) -> str:
+    """Return the metric's name for a reader."""
+    return METRIC_LABELS.get(name, name.replace("_", " "))
+
+
+def score(value: float | None) -> str:
+    """Return a score with three decimals: ``0.873``."""
+    return MISSING if value is None else _signless(f"{value:.3f}")
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Return an interval of scores: ``0.812–0.921``, or with "to" where a bound is negative."""
+    if low is None or high is None:
+        return MISSING
+    joint = " to " if min(low, high) < 0 else "–"
+    return f"{score(low)}{joint}{score(high)}"
+
+
+def estimate(value: float | None, low: float | None, high: float | None) -> str:
+    """Return a score with its interval: ``0.873 (0.812–0.921)``."""
+    if value is None:
+        return MISSING
+    return (
+        score(value) if low is None or high is None else f"{score(value)} ({interval(low, high)})"
+    )
+
+
+def unit_of(metric: str) -> str:
+    """Return the unit of a difference: ``pp`` (percentage points), or nothing."""
+    return wording.points(metric).strip()
+
+
+def factor_of(metric: str) -> float:
+    """Return what a difference is multiplied with to be in `unit_of`."""
+    return 100.0 if unit_of(metric) else 1.0
+
+
+def difference(
+    value: float | None, low: float | None, high: float | None, metric: str, *, unit: bool = True
+) -> str:
+    """Return a difference with its interval: ``+3.1 pp (+1.4 to +4.9)``.
+
+    Decimals are added where a number that is not zero would read as zero.
+    """
+    if value is None:
+        return "not estimable"
+    ends = [] if low is None or high is None else [low, high]
+    numbers = [minus(text) for text in wording.difference(metric, [value, *ends])]
+    text = f"{numbers[0]} {unit_of(metric)}".rstrip() if unit else numbers[0]
+    return f"{text} ({numbers[1]} to {numbers[2]})" if ends else text
+
+
+def minus(text: str) -> str:
+    """Return a number's text with a true minus sign."""
+    return text.replace("-", MINUS)
+
+
+def magnitude(value: float, metric: str) -> str:
+    """Return a size without sign: ``1 pp``."""
+    return f"{value * factor_of(metric):.3g} {unit_of(metric)}".rstrip()
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value: ``0.004``, ``<0.001``, or a dash where it cannot be estimated."""
+    if value is None:
+        return MISSING
+    if value < 0.001:
+        return "<0.001"
+    return ">0.999" if value > 0.999 else f"{value:.3f}"
+
+
+def p_statement(value: float | None) -> str:
+    """Return a p-value as a statement: ``p = 0.004`` or ``p <0.001``."""
+    if value is None:
+        return "p not estimable"
+    text = p_value(value)
+    return f"p {text}" if text[0] in "<>" else f"p = {text}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration: ``0.4 s``, ``41 s``, ``3 min 12 s``, ``2 h 5 min``."""
+    if value is None:
+        return MISSING
+    if value < 0.05:
+        return "0 s" if value == 0 else "<0.1 s"
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return _two_units(whole, 60, "min", "s")
+    return _two_units(round(value / 60), 60, "h", "min")
+
+
+def memory(mebibytes: float | None) -> str:
+    """Return an amount of memory: ``312 MiB``, ``4.2 GiB``."""
+    if not mebibytes:
+        return MISSING
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1000 else f"{mebibytes / 1024:.1f} GiB"
+
+
+def count(value: int | None) -> str:
+    """Return a count with thin spaces between thousands: ``12 480``."""
+    return MISSING if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun: ``1 patient``, ``40 patients``."""
+    return f"{count(number)} {noun if number == 1 else plural or noun + 's'}"
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """Return the folds in words: ``5 folds × 10 repeats, grouped by patient_id``."""
+    if plan["scheme"] == "holdout":
+        folds = "one hold-out split"
+    elif plan["n_repeats"] == 1:
+        folds = f"{counted(plan['n_folds'], 'fold')}, drawn once"
+    else:
+        folds = f"{plan['n_folds']} folds × {plan['n_repeats']} repeats"
+    group = f"grouped by {plan['group']}" if plan["group"] else "not grouped by patient"
+    return f"{folds}, {group}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a whole percentage: ``81 %``."""
+    return f"{share * 100:.0f} %"
+
+
+def shorten(text: str, width: int) -> str:
+    """Return the text, its middle left out where it is longer than ``width`` characters."""
+    if len(text) <= width:
+        return text
+    head = width // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def breakable(text: str) -> Markup:
+    """Return escaped text that may be broken after underscores, dots and plus signs."""
+    return Markup(_BREAKS.sub(r"\1<wbr>", str(escape(text))))
+
+
+def short_sources(sources: Sequence[str]) -> dict[str, str]:
+    """Map embedding names to shorter ones that still tell them apart.
+
+    ``resnet50.a1_in1k@0f3a2b1c`` becomes ``resnet50``; tag and fingerprint come back where two
+    embeddings would otherwise be called the same.
+    """
+    distinct = list(dict.fromkeys(sources))
+    for groups in (("model", "view"), ("model", "tag", "view")):
+        short = {name: _embedding_parts(name, groups) for name in distinct}
+        if len(set(short.values())) == len(distinct):
+            return short
+    return {name: name for name in distinct}
+
+
+def _embedding_parts(name: str, groups: Sequence[str]) -> str:
+    match = _EMBEDDING.match(name)
+    return "".join(match[group] or "" for group in groups) if match else name
+
+
+def _two_units(whole: int, base: int, large: str, small: str) -> str:
+    quotient, rest = divmod(whole, base)
+    return f"{quotient} {large} {rest} {small}" if rest else f"{quotient} {large}"
+
+
+def _signless(text: str) -> str:
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)

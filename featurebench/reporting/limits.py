@@ -1,0 +1,78 @@
+"""What an experiment did not show, in sentences that follow from its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from featurebench.reporting.formats import counted, magnitude, metric_phrase
+
+
+def limits_of(summary: Mapping[str, Any]) -> list[str]:
+    """Return sentences on what the summary's numbers do not cover, beyond its caveats."""
+    return [
+        *_on_tiles(summary["data"], summary["settings"]),
+        *_on_plan(summary["data"], summary["plan"]),
+        *_on_arms(summary),
+        *_on_differences(summary),
+    ]
+
+
+def _on_tiles(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
+    if (settings.get("data") or {}).get("synthetic"):
+        yield "All tiles are drawn by a program: nothing here is evidence about real tissue."
+    yield "All tiles come from one data set; no external cohort was scored."
+    sites = data["n_sites"]
+    if sites is None:
+        yield "No site is recorded, so differences between sites were not examined."
+    elif sites == 1:
+        yield "All tiles come from one site; performance at another was not examined."
+    if data["bad_tiles"]:
+        yield (
+            f"{counted(len(data['bad_tiles']), 'tile')} could not be used; what the arms would "
+            "have called them is unknown."
+        )
+
+
+def _on_plan(data: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
+    if (data["n_sites"] or 0) > 1 and plan["group"] != "site":
+        yield (
+            "Every site may occur in training and test; performance at a site that was never seen "
+            "was not examined."
+        )
+
+
+def _on_arms(summary: Mapping[str, Any]) -> Iterator[str]:
+    finetuned = [arm for arm in summary["arms"] if arm["kind"] == "finetune"]
+    if finetuned:
+        yield (
+            "Fine-tuning was tried with the recorded settings only; longer training, larger images "
+            "or another schedule could change its place."
+        )
+    else:
+        yield "No fine-tuned network was compared."
+    if _random_weights(summary["settings"]):
+        yield "At least one network has random weights, as the settings ask."
+    yield "Times and memory are those of this machine and depend on its load."
+
+
+def _on_differences(summary: Mapping[str, Any]) -> Iterator[str]:
+    contrasts = summary["comparisons"]
+    open_ones = [c for c in contrasts if c["outcome"] == "not resolved"]
+    if open_ones:
+        verb, subject = ("is", "it does") if len(open_ones) == 1 else ("are", "they do")
+        yield (
+            f"{len(open_ones)} of {counted(len(contrasts), 'difference')} {verb} not resolved; "
+            f"{subject} not show that arms are equally good."
+        )
+    if contrasts:
+        metric, margin = summary["metric"]["name"], summary["metric"]["margin"]
+        yield (
+            f"Whether a difference in {metric_phrase(metric)} lies within the margin of "
+            f"{magnitude(margin, metric)} is read off its interval; equivalence was not tested."
+        )
+
+
+def _random_weights(settings: Mapping[str, Any]) -> bool:
+    entries = [*(settings.get("backbones") or []), *(settings.get("finetune") or [])]
+    return any(isinstance(e, Mapping) and e.get("weights") == "random" for e in entries)

@@ -1,0 +1,142 @@
+"""write_report(): the summary as HTML, Markdown, JSON and CSV files, each written atomically."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from featurebench.reporting import formats
+from featurebench.reporting.figures import figures, ranked_arms
+from featurebench.reporting.markdown import markdown
+from featurebench.reporting.tables import arms_csv, comparisons_csv, scores_csv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILTERS = (
+    formats.breakable,
+    formats.score,
+    formats.interval,
+    formats.difference,
+    formats.magnitude,
+    formats.p_value,
+    formats.seconds,
+    formats.memory,
+    formats.count,
+    formats.counted,
+    formats.percent,
+    formats.metric_label,
+    formats.metric_phrase,
+    formats.plan_text,
+)
+
+
+def write_report(summary: Mapping[str, Any], folder: Path) -> Path:
+    """Write ``report.html``, ``.md``, ``.json`` and the CSV tables.
+
+    Parameters
+    ----------
+    summary
+        As `summarize` returns it.
+    folder
+        Made where it is absent; files of an earlier report are replaced, each in one step.
+
+    Returns
+    -------
+    Path
+        Of ``report.html``, which is written last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "report.json": json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.md": markdown(summary),
+        "arms.csv": arms_csv(summary),
+        "comparisons.csv": comparisons_csv(summary),
+        "scores.csv": scores_csv(summary),
+        "report.html": render_html(summary),
+    }
+    for name, text in texts.items():
+        _publish(text, folder / name)
+    return folder / "report.html"
+
+
+def render_html(summary: Mapping[str, Any]) -> str:
+    """Return the report as one HTML document that loads nothing from elsewhere."""
+    environment = Environment(
+        loader=PackageLoader("featurebench.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({function.__name__: function for function in FILTERS})
+    style, script = _asset("style.css"), _asset("report.js")
+    return environment.get_template("report.html.j2").render(
+        s=summary,
+        verdict=split_verdict(summary["verdict"]),
+        arms=ranked_arms(summary),
+        labels={arm["id"]: arm["label"] for arm in summary["arms"]},
+        figures=figures(summary),
+        settings=yaml.safe_dump(summary["settings"], sort_keys=False, allow_unicode=True),
+        provenance=list(flatten(summary["provenance"])),
+        style=style,
+        script=script,
+        policy=content_policy(style, script),
+    )
+
+
+def split_verdict(verdict: str) -> tuple[str, str]:
+    """Return the verdict's first sentence and what follows it."""
+    first = re.match(r"(.+?[.!?])\s+(?=[A-Z])", verdict, re.DOTALL)
+    return (first[1], verdict[first.end() :]) if first else (verdict, "")
+
+
+def content_policy(style: str, script: str) -> str:
+    """Return the Content-Security-Policy: our own style and script by hash, pictures as data."""
+    return (
+        f"default-src 'none'; style-src '{_source_hash(style)}'; "
+        f"script-src '{_source_hash(script)}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def flatten(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the leaves of nested mappings and lists of mappings with their dotted keys."""
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from flatten(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for number, item in enumerate(value):
+            yield from flatten(item, f"{key}.{number}")
+    elif isinstance(value, list):
+        yield key, ", ".join(str(item) for item in value)
+    elif value is not None and value != {}:
+        yield key, value
+
+
+def _asset(name: str) -> Markup:
+    file = resources.files("featurebench.reporting") / "templates" / name
+    return Markup(file.read_text(encoding="utf-8"))
+
+
+def _source_hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return f"sha256-{digest}"
+
+
+def _publish(text: str, file: Path) -> None:
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)

@@ -1,0 +1,177 @@
+"""summarize(): everything that a report shows, as one plain dict without HTML."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featurebench.metrics import GREATER_IS_BETTER
+from featurebench.reporting.cohort import data_section, plan_section
+from featurebench.reporting.diagnostics import calibration_curve, roc_curve
+from featurebench.reporting.formats import metric_label, short_sources, unit_of
+from featurebench.reporting.limits import limits_of
+
+if TYPE_CHECKING:
+    from featurebench.comparison import ArmSummary, Comparison
+    from featurebench.results import ResultsTable, RunResult
+    from featurebench.splits import SplitPlan
+    from featurebench.tiles import TileManifest
+
+SCHEMA_VERSION = 1
+Json = dict[str, Any] | list[Any] | str | int | float | None
+
+
+def summarize(
+    *,
+    experiment: str,
+    comparison: Comparison,
+    results: ResultsTable,
+    manifest: TileManifest,
+    bad_tiles: Sequence[Mapping[str, Any]],
+    plan: SplitPlan,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Gather what the report shows; JSON can hold it, undefined numbers are None.
+
+    Parameters
+    ----------
+    experiment
+        Its name.
+    comparison, results
+        The arms, their differences and their out-of-fold probabilities.
+    manifest
+        The usable tiles, in the rows of ``results``.
+    bad_tiles
+        ``tile_id`` and ``reason`` of every tile that was left out.
+    plan
+        The folds that all arms share.
+    settings
+        The resolved experiment.
+    provenance
+        Versions, weights, commit, device, time.
+
+    Returns
+    -------
+    dict
+        The content of ``report.json``.
+    """
+    summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "experiment": experiment,
+        "verdict": comparison.verdict,
+        "caveats": list(comparison.caveats),
+        "metric": _metric(comparison),
+        "reference": comparison.reference,
+        "data": data_section(manifest, bad_tiles),
+        "plan": plan_section(plan, manifest),
+        "arms": _arms(comparison, results),
+        "comparisons": [asdict(contrast) for contrast in comparison.contrasts],
+        "failures": [asdict(failure) for failure in results.failures],
+        "settings": dict(settings),
+        "provenance": dict(provenance),
+    }
+    summary["limits"] = limits_of(summary)
+    return {key: json_ready(value) for key, value in summary.items()}
+
+
+def json_ready(value: object) -> Json:
+    """Return the value made of dict, list, str, int, float, bool and None only.
+
+    NaN and infinities become None; whatever JSON does not know becomes its text.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _metric(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "name": comparison.metric,
+        "label": metric_label(comparison.metric),
+        "unit": unit_of(comparison.metric),
+        "greater_is_better": GREATER_IS_BETTER[comparison.metric],
+        "margin": comparison.margin,
+        "alpha": comparison.alpha,
+    }
+
+
+def _arms(comparison: Comparison, results: ResultsTable) -> list[dict[str, Any]]:
+    runs = {run.arm: run for run in results.runs}
+    names = arm_names(comparison.arms)
+    return [
+        names[arm.arm] | _arm(arm, runs[arm.arm]) | {"curves": _curves(runs[arm.arm], results)}
+        for arm in comparison.arms
+    ]
+
+
+def arm_names(arms: Sequence[ArmSummary]) -> dict[str, dict[str, str]]:
+    """Return for each arm what to call it: ``method``, ``source`` and both as a ``label``.
+
+    An arm that was given a name of its own, or whose label would be another's too, keeps its name.
+    """
+    parts = {arm.arm: _parts(arm) for arm in arms}
+    short: dict[str, str] = {}
+    for kind in ("probe", "finetune"):
+        sources = [parts[arm.arm][1] for arm in arms if arm.kind == kind]
+        short |= short_sources([source for source in sources if source])
+    names = {}
+    for arm in arms:
+        method, source = parts[arm.arm][0], short.get(parts[arm.arm][1], parts[arm.arm][1])
+        label = f"{method} · {source}" if source else method
+        names[arm.arm] = {"method": method, "source": source, "label": label}
+    labels = Counter(name["label"] for name in names.values())
+    for arm_id, name in names.items():
+        if labels[name["label"]] > 1:
+            names[arm_id] = {"method": arm_id, "source": "", "label": arm_id}
+    return names
+
+
+def _parts(arm: ArmSummary) -> tuple[str, str]:
+    made_of = arm.head or arm.strategy or arm.kind
+    method = f"fine-tune, {made_of}" if arm.kind == "finetune" else made_of
+    prefix, plus, suffix = arm.arm.rpartition("+")
+    if plus and suffix == made_of:
+        return method, arm.embedding or prefix
+    return arm.arm, "" if arm.arm == made_of else method
+
+
+def _arm(arm: ArmSummary, run: RunResult) -> dict[str, Any]:
+    return {
+        "id": arm.arm,
+        "kind": arm.kind,
+        "embedding": arm.embedding,
+        "head": arm.head,
+        "strategy": arm.strategy,
+        "n_repeats": arm.n_repeats,
+        "metrics": arm.metrics,
+        "patient_metrics": arm.patient_metrics,
+        "undefined_folds": arm.undefined_folds,
+        "confusion": arm.confusion,
+        "cost": asdict(arm.cost + arm.extraction_cost),
+        "training_cost": asdict(arm.cost),
+        "extraction_cost": asdict(arm.extraction_cost),
+        "params": run.params,
+        "device": run.device,
+        "fold_scores": [asdict(score) for score in run.scores],
+    }
+
+
+def _curves(run: RunResult, results: ResultsTable) -> dict[str, Any]:
+    y_prob = run.y_prob[0].astype(np.float64)
+    tested = ~np.isnan(y_prob).any(axis=1)
+    arrays = results.y_true[tested], y_prob[tested], results.classes
+    return {"roc": roc_curve(*arrays), "calibration": calibration_curve(*arrays)}

@@ -1,0 +1,71 @@
+"""CSV tables of a report: arms, comparisons, scores; safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t")
+
+
+def arms_csv(summary: Mapping[str, Any]) -> str:
+    """Return one line per arm: scores with intervals at tile and patient level, and cost."""
+    rows = [
+        {
+            **{
+                key: arm[key]
+                for key in ("id", "kind", "embedding", "head", "strategy", "n_repeats")
+            },
+            **_flat_metrics(arm["metrics"], ""),
+            **_flat_metrics(arm["patient_metrics"], "patient_"),
+            **arm["cost"],
+        }
+        for arm in summary["arms"]
+    ]
+    return to_csv(rows)
+
+
+def comparisons_csv(summary: Mapping[str, Any]) -> str:
+    """Return one line per difference, with all that the test gave."""
+    return to_csv(summary["comparisons"])
+
+
+def scores_csv(summary: Mapping[str, Any]) -> str:
+    """Return one line per arm, repeat, fold and metric."""
+    return to_csv({"arm": arm["id"], **s} for arm in summary["arms"] for s in arm["fold_scores"])
+
+
+def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as CSV whose columns are all keys that occur; None is an empty cell."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_cells(columns))
+    writer.writerows(_cells([row.get(column) for column in columns]) for row in rows)
+    return buffer.getvalue()
+
+
+def _cells(values: Sequence[Any]) -> list[Any]:
+    return [inert(value) if isinstance(value, str) else value for value in values]
+
+
+def inert(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula, on one line.
+
+    An apostrophe goes before a start that would make it one.
+    """
+    line = " ".join(text.splitlines()).lstrip(" ")
+    return f"'{line}" if line.startswith(FORMULA_STARTS) else line
+
+
+def _flat_metrics(metrics: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, Any]:
+    return {
+        f"{prefix}{name}{suffix}": estimate[key]
+        for name, estimate in metrics.items()
+        for key, suffix in (("value", ""), ("ci_low", "_ci_low"), ("ci_high", "_ci_high"))
+    }

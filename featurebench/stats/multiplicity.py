@@ -1,0 +1,50 @@
+"""P-values adjusted for the number of comparisons."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Adjust p-values by Holm's step-down procedure, which bounds the family-wise error.
+
+    The i-th smallest of m p-values becomes ``max_{j <= i} min(1, (m - j + 1) p_(j))``, whatever
+    the dependence between the tests.
+
+    Parameters
+    ----------
+    p_values
+        Shape (n,), in [0, 1]. A NaN is a test that could not be computed: it stays NaN and does
+        not count among the m.
+
+    Returns
+    -------
+    ndarray
+        Float64, shape (n,), in the order given.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside [0, 1] or the input is not one-dimensional.
+
+    References
+    ----------
+    Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 1979; 6: 65-70.
+
+    Examples
+    --------
+    >>> holm([0.01, float("nan"), 0.04, 0.03])
+    array([0.03,  nan, 0.06, 0.06])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1:
+        raise ValueError(f"p-values have shape {p.shape}: give one dimension")
+    computed = ~np.isnan(p)
+    if np.any((p[computed] < 0) | (p[computed] > 1)):
+        raise ValueError(f"p-values {p.tolist()} include one outside [0, 1]")
+    adjusted = np.full(p.shape, np.nan)
+    order = np.flatnonzero(computed)[np.argsort(p[computed])]
+    stepped = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return adjusted

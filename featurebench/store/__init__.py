@@ -1,0 +1,35 @@
+"""The feature store: one folder per data set, one matrix per embedding, readable by AnnData."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featurebench.store.encoding import storable_rows
+    from featurebench.store.spec import Block, EmbeddingSpec, Problem, Refusal
+    from featurebench.store.store import FeatureStore
+
+# zarr and pandas cost half a second to import, and most callers need a spec only
+_HOMES = {
+    "Block": "spec",
+    "EmbeddingSpec": "spec",
+    "FeatureStore": "store",
+    "Problem": "spec",
+    "Refusal": "spec",
+    "storable_rows": "encoding",
+}
+
+__all__ = ["Block", "EmbeddingSpec", "FeatureStore", "Problem", "Refusal", "storable_rows"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import the module that holds ``name`` when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return __all__

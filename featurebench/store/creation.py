@@ -1,0 +1,104 @@
+"""Creating a store, and writing its copy of the tile table anew, each in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurebench.errors import StoreMismatchError
+from featurebench.store.files import (
+    fsync_file,
+    fsync_tree,
+    make_folder,
+    owner_is_gone,
+    private_name,
+    publish_folder,
+    remove,
+    require_folder,
+)
+from featurebench.store.header import Header, write_header
+from featurebench.store.obs import obs_digest, read_tile_ids, write_obs, write_skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+
+def build_store(path: Path, obs: pd.DataFrame, header: Header) -> None:
+    """Build a store without embeddings beside ``path`` and give it its name, unless it is taken."""
+    require_folder(path, "a feature store")
+    if (path / "store.json").exists():
+        return
+    make_folder(path.parent)
+    _remove_left_behind(path)
+    private = path.with_name(f"{path.name}.{private_name()}.tmp")
+    try:
+        private.mkdir()
+        write_skeleton(private / "embeddings.zarr", obs, header.classes)
+        (private / "commits").mkdir()
+        write_header(private, replace(header, obs_digest=obs_digest(obs, header.classes)))
+        publish_folder(private, path)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def rewrite_obs(folder: Path, header: Header, obs: pd.DataFrame, classes: Sequence[str]) -> Header:
+    """Replace the copy of the tile table if it is out of date; return the store's new header.
+
+    Raises
+    ------
+    StoreMismatchError
+        If the table holds other tiles, or in another order.
+    """
+    target = folder / "embeddings.zarr" / "obs"
+    new = replace(header, classes=tuple(classes), obs_digest=obs_digest(obs, classes))
+    present = (target / "zarr.json").exists()
+    if new == header and present:
+        return header
+    if len(obs) != header.n_tiles or (
+        present and not np.array_equal(read_tile_ids(target), obs["tile_id"].astype(str))
+    ):
+        raise StoreMismatchError(
+            f"{folder.name} holds {header.n_tiles} tiles, and these are {len(obs)} others; "
+            "use another store"
+        )
+    _swap(folder, target, obs, classes)
+    write_header(folder, new)
+    return new
+
+
+def _swap(folder: Path, target: Path, obs: pd.DataFrame, classes: Sequence[str]) -> None:
+    staging = folder / "staging"
+    make_folder(staging)
+    private = staging / f"{private_name()}.obs"
+    write_obs(private, obs, classes)
+    fsync_tree(private)
+    while True:
+        old = staging / f"{private_name()}.old"
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old)
+        try:
+            private.rename(target)
+        except OSError as error:
+            # another process put its copy there in between
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            break
+        finally:
+            remove(old)
+    fsync_file(target.parent)
+
+
+def _remove_left_behind(path: Path) -> None:
+    for sibling in path.parent.iterdir():
+        ours = sibling.name.startswith(f"{path.name}.") and sibling.suffix == ".tmp"
+        if ours and owner_is_gone(sibling):
+            remove(sibling)

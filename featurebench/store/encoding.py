@@ -1,0 +1,136 @@
+"""From an array of rows to a shard's bytes: what may be stored, and how zarr encodes it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, cast
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from featurebench.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import zarr
+    from zarr.abc.buffer import Buffer
+
+    from featurebench.store.layout import Layout
+    from featurebench.store.spec import Block, Refusal
+
+Rows = npt.NDArray[np.floating[Any]]
+
+
+def storable_rows(rows: Rows, dtype: str = "float16") -> npt.NDArray[np.bool_]:
+    """Tell which rows can be stored: finite, and still finite as ``dtype``.
+
+    Parameters
+    ----------
+    rows
+        Floating point, shape (n, dim).
+    dtype
+        Of the store.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+
+    Examples
+    --------
+    >>> storable_rows(np.array([[1.0, 2.0], [1.0, np.nan], [1.0, 70000.0]])).tolist()
+    [True, False, False]
+    """
+    finite: npt.NDArray[np.bool_] = np.isfinite(_cast(rows, np.dtype(dtype)))
+    return np.asarray(finite.all(axis=1))
+
+
+def prepare_rows(
+    layout: Layout, block: Block, rows: Rows, refused: Sequence[Refusal]
+) -> npt.NDArray[np.floating[Any]]:
+    """Check a block's rows and give them the form in which they are stored, refused rows NaN.
+
+    Raises
+    ------
+    StoreError
+        If the rows have another shape or type, a refused row lies outside of the block, or a row
+        that is not refused cannot be stored.
+    """
+    shape = (len(block), layout.spec.dim)
+    if rows.shape != shape or not np.issubdtype(rows.dtype, np.floating):
+        raise StoreError(
+            f"block {block.index} of {layout.spec.name} takes floating-point rows of shape "
+            f"{shape}, not {rows.dtype} {rows.shape}"
+        )
+    stored = _cast(rows, layout.dtype, copy=True)
+    stored[(refused_rows := _local_rows(block, refused))] = np.nan
+    bad: npt.NDArray[np.bool_] = ~storable_rows(stored, layout.spec.dtype)
+    bad[refused_rows] = False
+    if n_bad := int(bad.sum()):
+        raise StoreError(
+            f"{n_bad} rows of block {block.index} of {layout.spec.name} are not finite as "
+            f"{layout.spec.dtype} (NaN, infinite or out of range); refuse them or store float32"
+        )
+    return stored
+
+
+def rows_sha256(stored: Rows) -> str:
+    """Hash rows in their stored form: little-endian, C order."""
+    return hashlib.sha256(np.ascontiguousarray(stored).data).hexdigest()
+
+
+def encode_shard(array: Path, layout: Layout, block: Block, stored: Rows) -> bytes:
+    """Encode a block as the shard that zarr would write for these rows of ``array``."""
+    objects: dict[str, Buffer] = {}
+    _open_over(array, objects)[block.start : block.stop] = stored
+    shard = objects.get(layout.shard_key(block))
+    # zarr writes nothing where all rows are NaN, but every committed block has its file
+    return _empty_shard(layout) if shard is None else shard.to_bytes()
+
+
+def decode_shard(array: Path, layout: Layout, block: Block, content: bytes) -> Rows:
+    """Decode a block's shard through zarr, checksums included.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        If a checksum does not fit, or a codec cannot make sense of the bytes.
+    """
+    from zarr.buffer.cpu import Buffer as MemoryBuffer
+
+    objects: dict[str, Buffer] = {layout.shard_key(block): MemoryBuffer.from_bytes(content)}
+    copy = _open_over(array, objects)
+    return cast("Rows", np.asarray(copy[block.start : block.stop], dtype=layout.dtype))
+
+
+def _empty_shard(layout: Layout) -> bytes:
+    """Write a shard without chunks: an index that calls all of them absent, and its checksum."""
+    index = b"\xff" * (16 * layout.chunks_per_block)
+    return index + int(google_crc32c.value(index)).to_bytes(4, "little")
+
+
+def _open_over(array: Path, objects: dict[str, Buffer]) -> zarr.Array[Any]:
+    """Open the array's own metadata over objects in memory: same codecs, and no other shard."""
+    import zarr
+    from zarr.buffer.cpu import Buffer as MemoryBuffer
+    from zarr.storage import MemoryStore
+
+    objects["zarr.json"] = MemoryBuffer.from_bytes((array / "zarr.json").read_bytes())
+    return zarr.open_array(MemoryStore(objects), mode="r+", zarr_format=3)
+
+
+def _local_rows(block: Block, refused: Sequence[Refusal]) -> npt.NDArray[np.intp]:
+    rows = np.array([refusal.row for refusal in refused], dtype=np.intp)
+    if len(outside := rows[(rows < block.start) | (rows >= block.stop)]):
+        raise StoreError(
+            f"row {outside[0]} is refused in block {block.index}, which holds rows "
+            f"{block.start} to {block.stop - 1}"
+        )
+    return rows - block.start
+
+
+def _cast(rows: Rows, dtype: np.dtype[Any], *, copy: bool = False) -> Rows:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return rows.astype(dtype, copy=copy)

@@ -1,0 +1,176 @@
+"""Reading shards: a memory map where their bytes allow it, zarr elsewhere, checksums always."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from featurebench.errors import StoreCorruptError
+from featurebench.store.encoding import Rows, decode_shard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from featurebench.store.layout import Layout
+    from featurebench.store.spec import Block
+
+ABSENT = np.iinfo(np.uint64).max
+CRC_BYTES = 4
+# a file changed twice within its time stamp's grain looks unchanged, so a young one is not trusted
+SETTLED_NS = 2_000_000_000
+
+_verified: dict[Path, tuple[int, ...]] = {}
+
+
+@dataclass(frozen=True)
+class MappedShard:
+    """A verified shard: chunk k of the block is ``chunks[slots[k]]``, or absent where that is -1.
+
+    ``chunks`` has shape (n, chunk rows, dim) and is a view of the file.
+    """
+
+    chunks: Rows
+    slots: npt.NDArray[np.int64]
+
+    def read_all(self, out: Rows) -> None:
+        """Copy the block's rows to ``out``; a row of an absent chunk is NaN."""
+        _, chunk_rows, dim = self.chunks.shape
+        whole, rest = divmod(len(out), chunk_rows)
+        present = self.slots[: whole + bool(rest)]
+        if not np.array_equal(present, np.arange(len(present))):
+            out[:] = self.read_rows(np.arange(len(out)))
+            return
+        out[: whole * chunk_rows].reshape(whole, chunk_rows, dim)[:] = self.chunks[:whole]
+        if rest:
+            out[whole * chunk_rows :] = self.chunks[whole, :rest]
+
+    def read_rows(self, local: npt.NDArray[np.intp]) -> Rows:
+        """Return rows, counted from the block's first; a row of an absent chunk is NaN."""
+        chunk_rows = self.chunks.shape[1]
+        slots = self.slots[local // chunk_rows]
+        offsets = local % chunk_rows
+        if (present := slots >= 0).all():
+            return cast("Rows", self.chunks[slots, offsets])
+        rows = np.full((len(local), self.chunks.shape[2]), np.nan, dtype=self.chunks.dtype)
+        rows[present] = self.chunks[slots[present], offsets[present]]
+        return rows
+
+
+def read_block(
+    array: Path,
+    shard: Path,
+    layout: Layout,
+    block: Block,
+    out: Rows,
+    *,
+    local: npt.NDArray[np.intp] | None = None,
+    trust: bool = True,
+) -> None:
+    """Read rows of a block into ``out``, checked against the checksums that stand beside them.
+
+    Parameters
+    ----------
+    array, shard
+        The array's folder and the block's file.
+    out
+        In the stored dtype, C order, shape (rows, dim); NaN where the file holds nothing.
+    local
+        Rows counted from the block's first; all if None.
+    trust
+        Whether a file that this process has verified, and that looks unchanged, is read without
+        a second check.
+
+    Raises
+    ------
+    StoreCorruptError
+        If the file is missing, cut off or changed.
+    """
+    try:
+        mapped = _map(shard, layout, trust=trust)
+        if mapped is None:
+            rows = decode_shard(array, layout, block, shard.read_bytes())
+            out[:] = rows if local is None else rows[local]
+            return
+    except FileNotFoundError as error:
+        raise StoreCorruptError(_damaged(layout, block, "its shard is missing")) from error
+    except (ValueError, RuntimeError) as error:
+        what = str(error).splitlines()[0] if str(error) else repr(error)
+        raise StoreCorruptError(_damaged(layout, block, what)) from error
+    if local is None:
+        mapped.read_all(out)
+    else:
+        out[:] = mapped.read_rows(local)
+
+
+def _map(shard: Path, layout: Layout, *, trust: bool) -> MappedShard | None:
+    index_bytes = 16 * layout.chunks_per_block + CRC_BYTES
+    if (size := shard.stat().st_size) < index_bytes:
+        raise ValueError(f"its shard has {size} bytes, less than its index")
+    if not layout.mappable:
+        return None
+    raw = np.asarray(np.memmap(shard, dtype=np.uint8, mode="r"))
+    index = raw[len(raw) - index_bytes :].tobytes()
+    if (checksum := google_crc32c.value(index[:-CRC_BYTES])) != _stored_crc(index):
+        raise ValueError("the checksum of its index does not fit")
+    slots = _slots(index[:-CRC_BYTES], layout, len(raw) - index_bytes)
+    if slots is None:
+        return None
+    stride = layout.chunk_bytes + CRC_BYTES
+    slotted = raw[: (len(raw) - index_bytes) // stride * stride].reshape(-1, stride)
+    _verify_once(shard, slotted, slots, checksum, trust=trust)
+    shape = (len(slotted), layout.chunk_rows, layout.spec.dim)
+    chunks = slotted[:, : layout.chunk_bytes].view(layout.dtype).reshape(shape)
+    return MappedShard(chunks, slots)
+
+
+def _slots(index: bytes, layout: Layout, limit: int) -> npt.NDArray[np.int64] | None:
+    """Return each chunk's place in units of chunks; None where they do not stand in such places."""
+    entries = np.frombuffer(index, dtype="<u8").reshape(-1, 2)
+    present = entries[:, 0] != ABSENT
+    offsets, lengths = entries[present].T
+    stride = layout.chunk_bytes + CRC_BYTES
+    if (lengths != stride).any() or (offsets % np.uint64(stride)).any():
+        return None
+    if (offsets > max(limit - stride, 0)).any():
+        raise ValueError("its shard is cut off")
+    slots = np.full(len(entries), -1, dtype=np.int64)
+    slots[present] = offsets // np.uint64(stride)
+    return slots
+
+
+def _verify_once(
+    shard: Path,
+    slotted: npt.NDArray[np.uint8],
+    slots: npt.NDArray[np.int64],
+    index_crc: int,
+    *,
+    trust: bool,
+) -> None:
+    stat = shard.stat()
+    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns, index_crc)
+    if trust and _verified.get(shard) == state:
+        return
+    for slot in slots[slots >= 0]:
+        data, stored = slotted[slot, :-CRC_BYTES], slotted[slot, -CRC_BYTES:]
+        if google_crc32c.value(cast("bytes", data)) != _stored_crc(stored.tobytes()):
+            raise ValueError(f"the checksum of chunk {slot} does not fit")
+    if abs(time.time_ns() - stat.st_mtime_ns) > SETTLED_NS:
+        _verified[shard] = state
+
+
+def _stored_crc(data: bytes) -> int:
+    return int.from_bytes(data[-CRC_BYTES:], "little")
+
+
+def _damaged(layout: Layout, block: Block, what: str) -> str:
+    name = layout.spec.name
+    return (
+        f"block {block.index} (rows {block.start} to {block.stop - 1}) of {name} is damaged: "
+        f"{what}; remove commits/{name}/{block.index}.json and run `featurebench extract`, "
+        "or restore the store from a copy"
+    )

@@ -1,0 +1,307 @@
+"""FeatureStore: create, open, pending, write, load, verify."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featurebench.errors import MissingRowsError, StoreError, StoreMismatchError
+from featurebench.store.catalog import (
+    find_embedding,
+    find_problems,
+    find_record,
+    list_embeddings,
+)
+from featurebench.store.files import disk_errors
+from featurebench.store.header import Header, read_header
+from featurebench.store.layout import read_json
+from featurebench.store.staging import sweep
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+    from featurebench.store.encoding import Rows
+    from featurebench.store.spec import Block, EmbeddingSpec, Problem, Refusal
+
+
+class FeatureStore:
+    """Embeddings of one data set's tiles: row i is the manifest's tile i in every matrix.
+
+    Only rows of committed blocks exist. A block is committed by one atomic step after its bytes
+    are on disk; a kill at any moment leaves it either committed whole or pending. Any number of
+    processes may write and read one store. The format is ``docs/store-format.md``.
+
+    Use `create` or `open`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from featurebench.store import EmbeddingSpec
+    >>> obs = pd.DataFrame({"tile_id": ["a", "b"], "path": ["a.png", "b.png"], "label": ["x", "y"]})
+    >>> folder = tempfile.mkdtemp() + "/toy.store"
+    >>> store = FeatureStore.create(
+    ...     folder, obs, dataset="toy", classes=["x", "y"], manifest_sha256="00" * 32
+    ... )
+    >>> spec = EmbeddingSpec("resnet50", "a1_in1k", 3, "ab" * 32, {})
+    >>> store.add(spec)
+    >>> store.write(spec, store.pending(spec)[0], np.ones((2, 3)))
+    True
+    >>> store.load(spec).shape
+    (2, 3)
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self._header = header
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        obs: pd.DataFrame,
+        *,
+        dataset: str,
+        classes: Sequence[str],
+        manifest_sha256: str,
+    ) -> FeatureStore:
+        """Make a store without embeddings, or open the one that is there.
+
+        Parameters
+        ----------
+        path
+            Folder, by convention ``<dataset>.store``; it appears whole or not at all.
+        obs
+            The manifest's table, one row per tile: ``tile_id`` and any other column.
+        dataset, classes
+            Names, kept for people.
+        manifest_sha256
+            Hash of the tiles and their order; binds the store to them.
+
+        Raises
+        ------
+        StoreMismatchError
+            If the store that is there was made from other tiles.
+        StoreError
+            If the folder holds something else, or there are no tiles.
+        """
+        from featurebench.store.creation import build_store
+
+        if not len(obs):
+            raise StoreError("the tile table has no rows; a store needs at least one tile")
+        folder = Path(path).absolute()
+        header = Header(dataset, tuple(classes), manifest_sha256, len(obs))
+        with disk_errors(f"the store {folder}"):
+            build_store(folder, obs, header)
+        store = cls.open(folder)
+        if (store.manifest_sha256, store.n_tiles) != (manifest_sha256, len(obs)):
+            raise StoreMismatchError(
+                f"{folder} was made from other tiles (manifest {store.manifest_sha256[:8]}, now "
+                f"{manifest_sha256[:8]}); give another store path, or delete that store"
+            )
+        return store
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> FeatureStore:
+        """Open a store; what killed writers left is finished or removed on the way.
+
+        Raises
+        ------
+        StoreError
+            If there is no store, it needs a later featurebench, or it is not Zarr v3.
+        StoreCorruptError
+            If the header is not what was written.
+        """
+        folder = Path(path).absolute()
+        store = cls(folder, read_header(folder))
+        root = folder / "embeddings.zarr" / "zarr.json"
+        if not root.is_file() or read_json(root).get("zarr_format") != 3:
+            raise StoreError(f"{root.parent} is not a Zarr v3 group; only Zarr v3 is read")
+        sweep(folder / "staging", partial(find_record, folder, store.n_tiles))
+        return store
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}, {self.n_tiles} tiles)"
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return self._header.dataset
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes when the tile table was last copied; analyses use the manifest's."""
+        return self._header.classes
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Hash of the tiles and their order."""
+        return self._header.manifest_sha256
+
+    @property
+    def n_tiles(self) -> int:
+        """Rows of every matrix."""
+        return self._header.n_tiles
+
+    def update_obs(self, obs: pd.DataFrame, classes: Sequence[str]) -> None:
+        """Copy the tile table anew if anything in it changed; cheap if nothing did.
+
+        The copy is there for AnnData users; featurebench itself never reads labels from it.
+        While it is replaced, other readers may find no ``obs`` for an instant.
+
+        Raises
+        ------
+        StoreMismatchError
+            If the table holds other tiles, or in another order.
+        """
+        from featurebench.store.creation import rewrite_obs
+
+        with disk_errors(f"the tile table of {self.path.name}"):
+            self._header = rewrite_obs(self.path, self._header, obs, classes)
+
+    def embeddings(self) -> list[EmbeddingSpec]:
+        """List what was added, by name.
+
+        Raises
+        ------
+        StoreError
+            If an array's metadata is damaged or asks for a codec that is not allowed.
+        """
+        return [embedding.layout.spec for embedding in list_embeddings(self.path, self.n_tiles)]
+
+    def add(
+        self,
+        spec: EmbeddingSpec,
+        *,
+        block_rows: int | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make room for an embedding; nothing happens if it is there.
+
+        Parameters
+        ----------
+        spec
+            The recipe.
+        block_rows
+            Rows of a block, 16,384 if None; above 256, rounded down to a multiple of 256. An
+            embedding that is there keeps its own.
+        provenance
+            What else to note beside the spec, the library versions and the host; JSON-ready.
+
+        Raises
+        ------
+        StoreMismatchError
+            If another recipe has the same name.
+        """
+        from featurebench.store.arrays import add_array
+
+        if not (self.path / "embeddings.zarr" / "obsm" / spec.name / "zarr.json").exists():
+            with disk_errors(f"the array {spec.name}"):
+                add_array(
+                    self.path,
+                    spec,
+                    self.n_tiles,
+                    block_rows=block_rows,
+                    provenance=provenance or {},
+                )
+        find_embedding(self.path, self.n_tiles, spec)
+
+    def blocks(self, spec: EmbeddingSpec) -> list[Block]:
+        """List all blocks of an embedding, in the order of their rows."""
+        return find_embedding(self.path, self.n_tiles, spec).blocks()
+
+    def pending(self, spec: EmbeddingSpec) -> list[Block]:
+        """List the blocks that are not committed yet."""
+        return find_embedding(self.path, self.n_tiles, spec).pending()
+
+    def write(
+        self,
+        spec: EmbeddingSpec,
+        block: Block,
+        rows: Rows,
+        *,
+        refused: Sequence[Refusal] = (),
+        cost: Mapping[str, float] | None = None,
+    ) -> bool:
+        """Commit a block: True means that it survives whatever happens to this process.
+
+        Parameters
+        ----------
+        spec, block
+            The embedding, and one of its `blocks`.
+        rows
+            Floating point, shape (len(block), dim); those of refused tiles are ignored.
+        refused
+            Tiles of this block without an embedding.
+        cost
+            What the block took: ``wall_s``, ``cpu_s``, ``gpu_s``, ``peak_memory_mb``.
+
+        Returns
+        -------
+        bool
+            False if another writer committed the block first: these rows were dropped.
+
+        Raises
+        ------
+        StoreError
+            If rows cannot be stored (see `storable_rows`) or the disk refuses them.
+        """
+        return find_embedding(self.path, self.n_tiles, spec).write(block, rows, refused, cost or {})
+
+    def load(self, spec: EmbeddingSpec, rows: npt.NDArray[np.intp] | None = None) -> Rows:
+        """Read rows, in the order asked; all if None.
+
+        Returns
+        -------
+        ndarray
+            Of the spec's dtype, shape (len(rows), dim), every value finite.
+
+        Raises
+        ------
+        MissingRowsError
+            If a row is not committed, was refused, or is not in the store.
+        StoreCorruptError
+            If a block is missing, cut off or changed on disk.
+        """
+        asked = np.arange(self.n_tiles) if rows is None else np.asarray(rows)
+        if asked.ndim != 1 or (asked.size and not np.issubdtype(asked.dtype, np.integer)):
+            raise StoreError(f"rows are whole numbers in one dimension, not {asked.dtype} values")
+        if len(outside := asked[(asked < 0) | (asked >= self.n_tiles)]):
+            raise MissingRowsError(f"row {outside[0]} is asked of a store of {self.n_tiles} tiles")
+        return find_embedding(self.path, self.n_tiles, spec).load(asked.astype(np.intp))
+
+    def refused(self, spec: EmbeddingSpec) -> list[Refusal]:
+        """List the tiles of committed blocks that have no embedding, by row."""
+        records = find_embedding(self.path, self.n_tiles, spec).records()
+        return sorted((r for rec in records for r in rec.refused), key=lambda r: r.row)
+
+    def cost(self, spec: EmbeddingSpec) -> dict[str, float]:
+        """Sum what the committed blocks took; of ``peak_memory_mb``, the largest."""
+        total = {"wall_s": 0.0, "cpu_s": 0.0, "gpu_s": 0.0, "peak_memory_mb": 0.0}
+        for record in find_embedding(self.path, self.n_tiles, spec).records():
+            for key, value in record.cost.items():
+                before = total.get(key, 0.0)
+                total[key] = max(before, value) if key == "peak_memory_mb" else before + value
+        return total
+
+    def discard(self, spec: EmbeddingSpec, block: Block) -> None:
+        """Take back a block, so that it is pending again."""
+        find_embedding(self.path, self.n_tiles, spec).discard(block)
+
+    def verify(self) -> list[Problem]:
+        """Read every committed block from disk and compare it with what was committed.
+
+        Returns
+        -------
+        list of Problem
+            Empty if all is well.
+        """
+        return find_problems(self.path, self.n_tiles)

@@ -1,0 +1,150 @@
+"""TileManifest: the ordered table that says which tile is row i, in every array that follows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from featurebench.tiles.folder import scan_folder
+from featurebench.tiles.table import read_table
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, eq=False)
+class TileManifest:
+    """One row per tile; row i is the same tile in every array made from this manifest.
+
+    Make one with `from_folder` or `from_table`, which check everything at the door.
+
+    Parameters
+    ----------
+    table
+        Columns ``tile_id``, ``path`` (POSIX, relative to ``root``) and ``label`` as text;
+        optionally ``patient_id``, ``slide_id`` and ``site`` as text, ``x``, ``y`` and ``level`` as
+        integers, and any others as they were found. The index is 0 to n - 1, and the tiles of a
+        slide stand together.
+    root
+        Folder that all paths are relative to and stay under.
+    classes
+        The labels that occur, sorted; a class's code is its position.
+    warnings
+        What a reader of the results should know about these tiles.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from featurebench.tiles import write_cohort
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tiles = write_cohort(folder, patients=4, tiles_per_patient=2, size=32)
+    >>> len(tiles), tiles.classes
+    (8, ('benign', 'malignant'))
+    """
+
+    table: pd.DataFrame
+    root: Path
+    classes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_folder(
+        cls, root: str | os.PathLike[str], *, patient_regex: str | None = None
+    ) -> TileManifest:
+        """Take the tiles of a folder that has one sub-folder per class.
+
+        Parameters
+        ----------
+        root
+            Its sub-folders name the classes; images (PNG, JPEG, TIFF by ending) are found at any
+            depth below them. Names with a leading dot are ignored.
+        patient_regex
+            Regular expression with exactly one named group, searched in each path relative to
+            ``root``; what the group matches is the ``patient_id``.
+
+        Raises
+        ------
+        ManifestError
+            All problems in one message.
+        """
+        folder, table, warnings = scan_folder(root, patient_regex)
+        return cls(table, folder, _classes(table), warnings)
+
+    @classmethod
+    def from_table(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> TileManifest:
+        """Take the tiles that a CSV or Parquet table lists.
+
+        Parameters
+        ----------
+        path
+            The table. Text is read as text, so that a label ``01`` stays ``01``; blanks around it
+            are removed.
+        root
+            Folder that paths are relative to and must stay under; the table's own by default.
+        columns
+            For our column names, the table's: ``{"patient_id": "patient"}``. Without a
+            ``tile_id``, the path serves.
+
+        Raises
+        ------
+        ManifestError
+            All problems in one message, with row numbers: lines of a CSV file (the header is row
+            1), data rows counted from 1 of a Parquet file.
+        """
+        folder, table, warnings = read_table(path, root=root, columns=columns or {})
+        return cls(table, folder, _classes(table), warnings)
+
+    def __len__(self) -> int:
+        """Count the tiles."""
+        return len(self.table)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class codes, positions in ``classes``; shape (n_tiles,)."""
+        return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all tile ids and paths in order, 64 hexadecimal digits."""
+        pairs = zip(self.table["tile_id"], self.table["path"], strict=True)
+        text = "\n".join(f"{tile_id}\0{path}" for tile_id, path in pairs)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def column(self, name: str) -> npt.NDArray[np.object_] | None:
+        """Give a column's values as text, shape (n_tiles,); None where there is no such column."""
+        if name not in self.table:
+            return None
+        return self.table[name].astype(str).to_numpy(dtype=object)
+
+    def path_of(self, row: int) -> Path:
+        """Give the file of the tile in this row."""
+        return self.root / str(self.table["path"].iloc[row])
+
+    def take(self, rows: npt.ArrayLike) -> TileManifest:
+        """Keep these rows, in this order; the classes and so their codes stay as they are.
+
+        Parameters
+        ----------
+        rows
+            Row numbers, or one boolean per tile.
+        """
+        chosen: npt.NDArray[Any] = np.asarray(rows)
+        table = self.table.iloc[chosen if chosen.size else []].reset_index(drop=True)
+        return TileManifest(table, self.root, self.classes, self.warnings)
+
+
+def _classes(table: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(sorted(set(table["label"])))

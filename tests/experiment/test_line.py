@@ -1,0 +1,294 @@
+"""The straight line on a small experiment: its report, its cache, and what happens at faults."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn import metrics as reference
+
+from featurebench import experiment
+from featurebench.config import load_config
+from featurebench.errors import ConfigError, MissingRowsError, ResultsError, StoreMismatchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RunAgain = Callable[..., Any]
+NUMBERS = ("verdict", "data", "plan", "comparisons", "failures")
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "reports/small/report.json").read_text())
+    return report
+
+
+def numbers_of(report: dict[str, Any]) -> dict[str, Any]:
+    """What must not depend on how or when the work was done: all but costs and times."""
+    kept = {key: report[key] for key in NUMBERS if key != "verdict"}
+    kept["comparisons"] = [
+        {key: value for key, value in row.items() if key != "cost_ratio"}
+        for row in report["comparisons"]
+    ]
+    kept["arms"] = [
+        {
+            key: arm[key]
+            for key in ("id", "kind", "metrics", "patient_metrics", "confusion", "fold_scores")
+        }
+        for arm in report["arms"]
+    ]
+    return kept
+
+
+def test_report_has_the_promised_keys(finished: Path) -> None:
+    report = read_report(finished)
+    assert report["experiment"] == "small"
+    assert report["verdict"]
+    assert {"n_tiles", "n_patients", "classes", "bad_tiles"} <= set(report["data"])
+    assert (report["data"]["n_tiles"], report["data"]["n_patients"]) == (48, 12)
+    assert {"id", "n_folds", "n_repeats", "group"} <= set(report["plan"])
+    assert [arm["kind"] for arm in report["arms"]] == ["probe", "probe", "baseline", "finetune"]
+    for arm in report["arms"]:
+        assert {"id", "embedding", "metrics", "cost"} <= set(arm)
+        assert {"wall_s", "cpu_s", "gpu_s", "peak_memory_mb"} <= set(arm["cost"])
+        for estimate in arm["metrics"].values():
+            assert {"value", "ci_low", "ci_high"} <= set(estimate)
+    assert len(report["comparisons"]) == 3
+    needed = {"arm_a", "arm_b", "metric", "difference", "ci_low", "ci_high", "test", "p_value"}
+    assert all({*needed, "p_adjusted"} <= set(row) for row in report["comparisons"])
+    assert report["provenance"]["versions"]["torch"]
+    assert report["provenance"]["embeddings"][0]["weights_sha256"]
+
+
+def test_numbers_recompute_from_predictions_with_scikit_learn_alone(finished: Path) -> None:
+    report = read_report(finished)
+    results = finished / "results/small"
+    folds = pd.read_csv(results / "splits.csv")
+    manifest = pd.read_csv(finished / "stores/small.tiles/tiles.csv").set_index("tile_id")
+    classes = report["data"]["classes"]
+    y = manifest.loc[folds["tile_id"], "label"].map(classes.index).to_numpy()
+    for arm in report["arms"]:
+        (folder,) = (results / "runs").glob(f"{arm['id']}__*")
+        y_prob = np.load(folder / "predictions.npz")["y_prob"].astype(float)
+        assert np.isfinite(y_prob).all()
+        y_pred = y_prob.argmax(axis=2)
+        repeats = range(len(y_prob))
+        expected = {
+            "accuracy": [reference.accuracy_score(y, y_pred[r]) for r in repeats],
+            "balanced_accuracy": [reference.balanced_accuracy_score(y, y_pred[r]) for r in repeats],
+            "f1": [
+                reference.f1_score(y, y_pred[r], average="macro", zero_division=0) for r in repeats
+            ],
+            "kappa": [reference.cohen_kappa_score(y, y_pred[r]) for r in repeats],
+            "mcc": [reference.matthews_corrcoef(y, y_pred[r]) for r in repeats],
+            "log_loss": [reference.log_loss(y, y_prob[r].astype(np.float32)) for r in repeats],
+            "brier": [reference.brier_score_loss(y, y_prob[r][:, 1]) for r in repeats],
+            "roc_auc": [
+                np.mean(
+                    [
+                        reference.roc_auc_score(y[inside], y_prob[r][inside][:, 1])
+                        for inside in (folds[f"repeat_{r}"] == k for k in range(3))
+                    ]
+                )
+                for r in repeats
+            ],
+        }
+        for name, values in expected.items():
+            got = arm["metrics"][name]["value"]
+            assert got == pytest.approx(np.mean(values), abs=1e-6), (arm["id"], name)
+        confusion = reference.confusion_matrix(y, y_pred[0])
+        np.testing.assert_array_equal(arm["confusion"], confusion)
+
+
+def test_second_run_does_nothing_but_say_what_is_cached(copied: Path, run_again: RunAgain) -> None:
+    before = {
+        file: file.stat().st_mtime_ns
+        for file in copied.rglob("*")
+        if file.is_file() and file.name not in {"arms.json", "splits.csv", "experiment.yaml"}
+    }
+    _, said = run_again(copied)
+    assert len(said.of("arm")) == 4
+    assert all(line.endswith("cached") for line in said.of("arm"))
+    assert "cached" in said.of("embedding")[0]
+    assert said.of("report") == ["cached"]
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_lost_run_alone_is_done_again_with_the_same_numbers(
+    copied: Path, finished: Path, run_again: RunAgain
+) -> None:
+    (lost,) = copied.glob("results/small/runs/*+logistic__*")
+    (lost / "run.json").unlink()
+    _, said = run_again(copied)
+    assert sum(line.endswith("cached") for line in said.of("arm")) == 3
+    assert numbers_of(read_report(copied)) == numbers_of(read_report(finished))
+
+
+def test_lost_block_and_half_a_fine_tune_are_done_again_with_the_same_numbers(
+    copied: Path, finished: Path, run_again: RunAgain
+) -> None:
+    for record in copied.glob("stores/small.store/commits/*/*.json"):
+        record.unlink()
+    (run,) = copied.glob("results/small/runs/*+full__*")
+    (run / "run.json").unlink()
+    folds = sorted((run / "folds").glob("*.npz"))
+    kept = folds[0].stat().st_mtime_ns
+    folds[1].unlink()
+    run_again(copied)
+    assert folds[0].stat().st_mtime_ns == kept
+    assert folds[1].is_file()
+    assert numbers_of(read_report(copied)) == numbers_of(read_report(finished))
+
+
+def test_resolved_experiment_can_be_run_where_it_lies(copied: Path) -> None:
+    resolved = copied / "results/small/experiment.yaml"
+    document = yaml.safe_load(resolved.read_text())
+    assert document["compare"]["metric"] == "balanced_accuracy"
+    assert experiment.report_is_fresh(load_config(resolved))
+
+
+def test_tile_that_does_not_decode_is_left_out_everywhere_and_named(
+    copied: Path, run_again: RunAgain
+) -> None:
+    for folder in ("stores/small.store", "results", "reports"):
+        _remove(copied / folder)
+    broken = sorted(copied.glob("stores/small.tiles/benign/*.png"))[0]
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(Exception, match="max_bad_tiles"):
+        run_again(copied)
+    _, said = run_again(copied, "data.max_bad_tiles=0.05")
+    report = read_report(copied)
+    assert len(said.of("bad tile")) == 1
+    assert report["data"]["n_tiles"] == 47
+    (bad,) = report["data"]["bad_tiles"]
+    assert bad["tile_id"] in said.of("bad tile")[0]
+    assert bad["reason"]
+    for file in copied.glob("results/small/runs/*/predictions.npz"):
+        assert np.load(file)["y_prob"].shape[1] == 47
+
+
+def test_arm_that_fails_is_a_row_and_the_others_go_on(copied: Path, run_again: RunAgain) -> None:
+    _, said = run_again(copied, "heads.knn.k=1000")
+    (line,) = said.of("failed")
+    assert "knn" in line
+    report = read_report(copied)
+    (failure,) = report["failures"]
+    assert failure["arm"].endswith("+knn")
+    assert "1000" in failure["error"]
+    assert len(report["arms"]) == 3
+    assert any("failed" in sentence or "knn" in sentence for sentence in report["caveats"])
+    _, said = run_again(copied)
+    assert not said.of("failed")
+    assert not read_report(copied)["failures"]
+
+
+def test_report_knows_when_it_is_stale(copied: Path, run_again: RunAgain) -> None:
+    config = load_config(copied / "small.yaml")
+    assert experiment.report_is_fresh(config)
+    assert not experiment.report_is_fresh(
+        load_config(copied / "small.yaml", ["compare.margin=0.02"])
+    )
+    (copied / "reports/small/report.html").unlink()
+    assert not experiment.report_is_fresh(config)
+    experiment.report(config)
+    assert experiment.report_is_fresh(config)
+
+
+def test_other_folds_are_other_runs(copied: Path, run_again: RunAgain) -> None:
+    _, said = run_again(copied, "splits.seed=5", "finetune=[]")
+    assert not any(line.endswith("cached") for line in said.of("arm"))
+    assert "cached" in said.of("embedding")[0]
+    with pytest.raises(ResultsError, match="run 'featurebench run' again"):
+        experiment.report(load_config(copied / "small.yaml"))
+
+
+def test_changed_tiles_do_not_mix_with_a_stores(copied: Path, run_again: RunAgain) -> None:
+    table = copied / "stores/small.tiles/tiles.csv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(rows[:-1]) + "\n")
+    with pytest.raises(StoreMismatchError, match="48 other tiles than the 47"):
+        run_again(
+            copied,
+            "data.synthetic=null",
+            "data.manifest=stores/small.tiles/tiles.csv",
+        )
+
+
+def test_outlook_writes_nothing(tmp_path: Path, finished: Path, new_recorder: Any) -> None:
+    (tmp_path / "small.yaml").write_text((finished / "small.yaml").read_text())
+    recorder = new_recorder()
+    experiment.outlook(load_config(tmp_path / "small.yaml"), recorder.console())
+    assert "would embed 48 of 48 tiles" in recorder.of("embedding")[0]
+    assert all(line.endswith("would run") for line in recorder.of("arm"))
+    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "stores/small.store").exists()
+    recorder = new_recorder()
+    experiment.outlook(load_config(finished / "small.yaml"), recorder.console())
+    assert all(line.endswith("cached") for line in recorder.of("arm"))
+
+
+def test_steps_need_the_ones_before_them(tmp_path: Path, finished: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text((finished / "small.yaml").read_text())
+    with pytest.raises(MissingRowsError, match="featurebench extract"):
+        experiment.probe_arms(load_config(file))
+    with pytest.raises(ResultsError, match="featurebench run"):
+        experiment.report(load_config(file))
+    with pytest.raises(ConfigError, match="--head 'svm' is not in the experiment file"):
+        experiment.probe_arms(load_config(file), head="svm")
+    with pytest.raises(ConfigError, match="--backbone 'vgg16'"):
+        experiment.embed_tiles(load_config(file), only="vgg16")
+
+
+def test_steps_one_by_one_give_what_run_gives(finished: Path, tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text((finished / "small.yaml").read_text())
+    config = load_config(file)
+    experiment.embed_tiles(config)
+    experiment.probe_arms(config, head="logistic")
+    experiment.fine_tune_arms(config)
+    partial = experiment.compare_arms(config)
+    assert [arm["kind"] for arm in partial["arms"]] == ["probe", "finetune"]
+    assert len(partial["provenance"]["pending"]) == 2
+    experiment.probe_arms(config)
+    experiment.report(config)
+    assert numbers_of(read_report(tmp_path)) == numbers_of(read_report(finished))
+
+
+def test_unknown_group_is_named(copied: Path, run_again: RunAgain) -> None:
+    with pytest.raises(ConfigError, match="no column 'hospital'; they have"):
+        run_again(copied, "splits.group=hospital")
+
+
+def test_two_fine_tunes_need_two_names(copied: Path, run_again: RunAgain) -> None:
+    entry = "{model: tf_efficientnet_lite0, weights: package, epochs: 1, image_size: 32}"
+    with pytest.raises(ConfigError, match="give one of them a name"):
+        run_again(copied, f"finetune=[{entry}, {entry}]")
+
+
+def test_fine_tunes_alone_check_their_tiles(copied: Path, run_again: RunAgain) -> None:
+    _, said = run_again(copied, "backbones=[]", "heads={}", "name=alone")
+    assert len(said.of("arm")) == 1
+    report = json.loads((copied / "reports/alone/report.json").read_text())
+    assert [arm["kind"] for arm in report["arms"]] == ["finetune"]
+
+
+def test_hold_out_goes_through(copied: Path, run_again: RunAgain) -> None:
+    run_again(copied, "splits={holdout: [0.5, 0.25, 0.25]}", "name=held")
+    report = json.loads((copied / "reports/held/report.json").read_text())
+    assert report["plan"]["n_folds"] == 1
+    assert all(row["p_value"] is None for row in report["comparisons"])
+    for arm in report["arms"]:
+        assert not math.isnan(arm["metrics"]["accuracy"]["value"])
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder)

@@ -1,0 +1,135 @@
+"""Pixels on their way to the network: decoding, cache, workers, augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+
+from featurebench.errors import ConfigError, TileError
+from featurebench.finetuning import dataset
+from featurebench.finetuning.augmentation import augment, jitter, turn
+from featurebench.finetuning.dataset import TilePixels
+from featurebench.tiles import TileManifest, read_tile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MakeCohort = Callable[..., TileManifest]
+
+
+@pytest.fixture
+def tiles(make_cohort: MakeCohort) -> TileManifest:
+    return make_cohort(patients=4, tiles=2, size=40)
+
+
+def _all(pixels: TilePixels, *batches: list[int]) -> list[torch.Tensor]:
+    return list(pixels.batches([np.array(batch) for batch in batches]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cache_bytes", [0, dataset.CACHE_BYTES])
+def test_pixels_are_pillows_and_never_touch_the_random_stream(
+    tiles: TileManifest, workers: int, cache_bytes: int
+) -> None:
+    pixels = TilePixels(tiles, 24, "bicubic", workers=workers, cache_bytes=cache_bytes)
+    assert pixels.cached == bool(cache_bytes)
+    before = torch.get_rng_state()
+    batches = [[5, 0, 5], [7, 1]]
+    for rows, batch in zip(batches, _all(pixels, *batches), strict=True):
+        assert batch.dtype == torch.uint8
+        for row, tile in zip(rows, batch, strict=True):
+            with Image.open(tiles.path_of(row)) as image:
+                expected = np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC))
+            np.testing.assert_array_equal(tile.permute(1, 2, 0).numpy(), expected)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_each_tile_is_decoded_once_if_all_fit(
+    tiles: TileManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counting(path: Path) -> Image.Image:
+        read.append(str(path))
+        return read_tile(path)
+
+    monkeypatch.setattr(dataset, "read_tile", counting)
+    needed = 8 * 24 * 24 * 3
+    for cache_bytes, n_reads in ((needed, 4), (needed - 1, 9)):
+        read.clear()
+        pixels = TilePixels(tiles, 24, "bilinear", cache_bytes=cache_bytes)
+        _all(pixels, [0, 1, 2], [2, 1])
+        _all(pixels, [0, 1, 2, 3])
+        assert len(read) == n_reads
+
+
+def test_oblong_tile_loses_margins_not_proportions(tiles: TileManifest) -> None:
+    oblong = np.zeros((40, 80, 3), dtype=np.uint8)
+    oblong[:, 20:60] = 255
+    Image.fromarray(oblong).save(tiles.path_of(0))
+    (batch,) = _all(TilePixels(tiles, 20, "nearest"), [0])
+    assert batch.shape == (1, 3, 20, 20)
+    assert (batch == 255).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_tile_is_named_in_one_line(tiles: TileManifest, workers: int) -> None:
+    tiles.path_of(3).unlink()
+    pixels = TilePixels(tiles, 24, "bicubic", workers=workers, cache_bytes=0)
+    assert len(_all(pixels, [0, 1])) == 1
+    with pytest.raises(TileError, match=r"^tile 't01_1': [^\n]+; take it out of the manifest$"):
+        _all(pixels, [2, 3])
+
+
+def test_unknown_interpolation(tiles: TileManifest) -> None:
+    with pytest.raises(ConfigError, match="interpolation 'psychic' is unknown: use bicubic, bil"):
+        TilePixels(tiles, 24, "psychic")
+
+
+def test_turn_gives_each_symmetry_of_the_square_once() -> None:
+    image = torch.arange(9.0).reshape(1, 1, 3, 3)
+    switches = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)]).bool().T
+    turned = turn(image.expand(8, 1, 3, 3), switches)
+    expected = {
+        tuple(torch.rot90(side, k, (-2, -1)).flatten().tolist())
+        for side in (image[0, 0], image[0, 0].flip(-1))
+        for k in range(4)
+    }
+    assert {tuple(tile.flatten().tolist()) for tile in turned} == expected
+    assert torch.equal(turned[0], image[0])
+
+
+def test_jitter_agrees_with_pillow() -> None:
+    rng = np.random.default_rng(0)
+    array = rng.integers(60, 190, (16, 16, 3), dtype=np.uint8)
+    image = Image.fromarray(array)
+    batch = torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
+    for position, enhancer in enumerate(
+        (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    ):
+        factors = torch.ones(3, 1)
+        factors[position] = 1.2
+        expected = torch.from_numpy(np.array(enhancer(image).enhance(1.2)))
+        ours = jitter(batch, factors)[0].permute(1, 2, 0) * 255
+        torch.testing.assert_close(ours, expected.float(), atol=1.5, rtol=0)
+
+
+def test_augmentation_is_mild_seeded_and_leaves_its_input() -> None:
+    images = torch.rand(16, 3, 8, 8)
+    kept = images.clone()
+    first, again, other = (
+        augment(images, torch.Generator().manual_seed(seed), color_jitter=0.1) for seed in (1, 1, 2)
+    )
+    assert torch.equal(images, kept)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    plain = augment(images, torch.Generator().manual_seed(1), color_jitter=0)
+    assert torch.equal(plain.flatten(1).sort().values, images.flatten(1).sort().values)
+    assert 0 < (first - plain).abs().mean() < 0.1

@@ -1,0 +1,51 @@
+"""Holm's procedure against the published example and statsmodels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stat_cases import read_cases
+from statsmodels.stats.multitest import multipletests
+
+from featurebench.stats import holm
+
+
+def test_benjamini_hochberg_1995_example() -> None:
+    case = read_cases()["multiplicity_bh1995"]
+    np.testing.assert_allclose(
+        holm(case["inputs"]["p"]), case["expected"]["holm"], atol=case["tolerance"]
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_agrees_with_statsmodels(seed: int) -> None:
+    p = np.random.default_rng(seed).beta(0.4, 2, size=3 * seed + 1).round(2)
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=12), st.lists(st.integers(0, 12), max_size=4))
+def test_what_was_not_computed_stays_so_and_does_not_count(
+    p: list[float], holes: list[int]
+) -> None:
+    with_holes: list[float] = list(p)
+    for hole in holes:
+        with_holes.insert(min(hole, len(with_holes)), float("nan"))
+    adjusted = holm(with_holes)
+    computed = np.isfinite(with_holes)
+    np.testing.assert_array_equal(adjusted[computed], holm(p))
+    assert np.isnan(adjusted[~computed]).all()
+
+
+def test_one_comparison_is_left_as_it_is() -> None:
+    assert holm([0.03]).tolist() == [0.03]
+
+
+@pytest.mark.parametrize("p", [[0.5, 1.2], [-0.1], [float("inf")], [[0.1]]])
+def test_what_is_no_list_of_p_values_is_refused(p: Any) -> None:
+    with pytest.raises(ValueError, match="p-values"):
+        holm(p)

@@ -1,0 +1,340 @@
+"""What a store survives: operations that fail, writers that die, disks that are read-only."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from store_cases import (
+    CLASSES,
+    SPEC,
+    make_obs,
+    make_store,
+    record_file,
+    shard_path,
+    true_rows,
+    write_all,
+)
+
+from featurebench.errors import MissingRowsError, StoreError
+from featurebench.store import FeatureStore
+from featurebench.store import files as files_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+OPERATIONS = [(os, "fsync"), (os, "link"), (os, "rename"), (os, "replace"), (os, "mkdir")]
+OPERATIONS += [(os, "unlink"), (io, "open")]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing that catches errors may act on it."""
+
+
+@contextmanager
+def failing(nth: int, error: Callable[[], BaseException]) -> Iterator[list[str]]:
+    """Let the n-th change of the file system fail; yields the names of those that were made."""
+    made: list[str] = []
+
+    def wrap(name: str, function: Any) -> Any:
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            if name == "open" and "b" in str(args[1:2]) and "x" not in str(args[1:2]):
+                return function(*args, **kwargs)
+            made.append(name)
+            if len(made) == nth:
+                raise error()
+            return function(*args, **kwargs)
+
+        return operation
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in OPERATIONS:
+            patch.setattr(module, name, wrap(name, getattr(module, name)))
+        yield made
+
+
+def no_space() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def assert_valid(path: Path, rows: np.ndarray[Any, np.dtype[np.float16]]) -> int:
+    """Reopen a store: what is committed is right, the rest can be written; count the rest."""
+    store = FeatureStore.open(path)
+    assert store.verify() == []
+    pending = {block.index for block in store.pending(SPEC)}
+    for block in store.blocks(SPEC):
+        here = np.arange(block.start, block.stop)
+        if block.index in pending:
+            with pytest.raises(MissingRowsError):
+                store.load(SPEC, here)
+        else:
+            np.testing.assert_array_equal(store.load(SPEC, here), rows[here])
+    write_all(store)
+    np.testing.assert_array_equal(store.load(SPEC), rows)
+    assert store.verify() == []
+    return len(pending)
+
+
+@pytest.mark.parametrize("error", [no_space, Killed])
+def test_whichever_operation_of_a_write_fails_the_store_is_valid(
+    tmp_path: Path, error: Callable[[], BaseException]
+) -> None:
+    template = make_store(tmp_path, n=30)
+    template.add(SPEC, block_rows=16)
+    rows = true_rows(30)
+    template.write(SPEC, template.blocks(SPEC)[0], rows[:16])
+    outcomes = []
+    for nth in range(1, 99):
+        copy = tmp_path / f"{nth}.store"
+        shutil.copytree(template.path, copy)
+        store = FeatureStore.open(copy)
+        with failing(nth, error) as made, suppress(StoreError, Killed):
+            store.write(SPEC, store.blocks(SPEC)[1], rows[16:])
+        outcomes.append(assert_valid(copy, rows.astype(np.float16)))
+        if len(made) < nth:
+            break
+    assert nth > 12
+    assert outcomes == sorted(outcomes, reverse=True)
+    assert set(outcomes) == {0, 1}
+    assert {"fsync", "link", "replace", "mkdir", "unlink", "open"} <= set(made)
+
+
+@pytest.mark.parametrize("error", [no_space, Killed])
+def test_whichever_operation_of_adding_fails_it_can_be_repeated(
+    tmp_path: Path, error: Callable[[], BaseException]
+) -> None:
+    template = make_store(tmp_path, n=30)
+    for nth in range(1, 199, 5):
+        copy = tmp_path / f"{nth}.store"
+        shutil.copytree(template.path, copy)
+        store = FeatureStore.open(copy)
+        with failing(nth, error) as made, suppress(StoreError, Killed):
+            store.add(SPEC, block_rows=16)
+        assert store.embeddings() in ([], [SPEC])
+        store.add(SPEC, block_rows=16)
+        assert store.embeddings() == [SPEC]
+        write_all(store)
+        if len(made) < nth:
+            break
+    assert nth > 12
+
+
+def test_a_store_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    for nth in (*range(1, 200, 19), 999):
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        with failing(nth, no_space) as made, suppress(StoreError):
+            make_store(folder, n=5)
+        assert [path.name for path in folder.iterdir()] in ([], ["toy.store"])
+        store = make_store(folder, n=5)
+        assert store.n_tiles == 5
+        assert list(folder.iterdir()) == [store.path]
+    assert len(made) < 999
+
+
+def test_a_shard_that_was_recorded_but_not_moved_is_read_and_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path, n=30)
+    store.add(SPEC, block_rows=16)
+    block = store.blocks(SPEC)[0]
+    rows = true_rows(16)
+
+    def read_only(*_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", read_only)
+        assert store.write(SPEC, block, rows)
+        assert not shard_path(store, block).exists()
+        loaded = FeatureStore.open(store.path).load(SPEC, np.arange(16))
+        np.testing.assert_array_equal(loaded, rows.astype(np.float16))
+        assert store.verify() == []
+    staged = list((store.path / "staging").iterdir())
+    assert len(staged) == 1
+    monkeypatch.setattr(files_module, "DAY_S", -1.0)
+    FeatureStore.open(store.path)
+    assert shard_path(store, block).exists()
+    assert list((store.path / "staging").iterdir()) == []
+    np.testing.assert_array_equal(store.load(SPEC, np.arange(16)), loaded)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = make_store(tmp_path, n=4000)
+    store.add(SPEC)
+    block = store.pending(SPEC)[0]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        with pytest.raises(StoreError, match=r"block 0 of resnet18.*bytes\) could not be written"):
+            store.write(SPEC, block, true_rows(4000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert list((store.path / "staging").iterdir()) == []
+    assert store.pending(SPEC) == [block]
+    write_all(store)
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("step", ["create", "add", "update_obs"])
+def test_a_disk_that_refuses_is_an_error_to_mend(tmp_path: Path, step: str) -> None:
+    store = make_store(tmp_path, n=30)
+    steps: dict[str, Callable[[], object]] = {
+        "create": lambda: make_store(tmp_path, n=30, name="other.store"),
+        "add": lambda: store.add(SPEC),
+        "update_obs": lambda: store.update_obs(make_obs(30).assign(x=0), CLASSES),
+    }
+    with failing(1, no_space), pytest.raises(StoreError, match=r"written: No space.*; mend that"):
+        steps[step]()
+
+
+@pytest.mark.parametrize("reply", [errno.EEXIST, errno.EIO])
+def test_a_link_whose_answer_was_lost_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: int
+) -> None:
+    store = make_store(tmp_path, n=30)
+    store.add(SPEC, block_rows=16)
+    link = os.link
+
+    def lost(source: Path, target: Path) -> None:
+        link(source, target)
+        raise OSError(reply, "answer lost")
+
+    monkeypatch.setattr(os, "link", lost)
+    write_all(store)
+    assert store.pending(SPEC) == []
+    assert store.verify() == []
+
+
+def test_without_hard_links_nothing_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path, n=30)
+    store.add(SPEC, block_rows=16)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StoreError, match="Operation not permitted"):
+        store.write(SPEC, store.blocks(SPEC)[0], true_rows(16))
+    assert len(store.pending(SPEC)) == 2
+
+
+def test_what_dead_writers_left_is_removed_and_what_live_ones_have_is_not(tmp_path: Path) -> None:
+    store = make_store(tmp_path, n=30)
+    store.add(SPEC, block_rows=16)
+    host = files_module.private_name().rsplit("-", 2)[0]
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    hour_ago, days_ago = time.time() - 3600, time.time() - 2 * 86_400
+    cases = [  # host, pid, time of change, whether it stays
+        (host, child.pid, hour_ago, False),
+        (host, child.pid, time.time(), True),
+        (host, os.getpid(), hour_ago, True),
+        ("elsewhere", child.pid, hour_ago, True),
+        ("elsewhere", child.pid, days_ago, False),
+    ]
+    for k, (owner, pid, changed, _) in enumerate(cases):
+        for suffix in ("shard", "json", "array"):
+            stem = f"{SPEC.name}.1." if suffix == "shard" else ""
+            path = store.path / "staging" / f"{stem}{owner}-{pid}-{k:032x}.{suffix}"
+            if suffix == "array":
+                path.mkdir()
+            else:
+                path.write_bytes(b"half a sha")
+            os.utime(path, (changed, changed))
+    FeatureStore.open(store.path)
+    left = {path.name for path in (store.path / "staging").iterdir()}
+    for k, (*_, stays) in enumerate(cases):
+        assert sum(f"-{k:032x}." in name for name in left) == (3 if stays else 0)
+
+
+def test_left_behind_stores_are_removed_when_one_is_created(tmp_path: Path) -> None:
+    old = tmp_path / f"toy.store.elsewhere-1-{0:032x}.tmp"
+    old.mkdir()
+    then = time.time() - 2 * 86_400
+    os.utime(old, (then, then))
+    store = make_store(tmp_path)
+    assert list(tmp_path.iterdir()) == [store.path]
+
+
+WRITER = """
+import sys
+import numpy as np
+from store_cases import CLASSES, SPEC, make_obs, true_rows
+from featurebench.store import FeatureStore
+store = FeatureStore.open(sys.argv[1])
+rows = true_rows(store.n_tiles)
+print("ready", flush=True)
+for block in store.pending(SPEC):
+    if store.write(SPEC, block, rows[block.start : block.stop]):
+        print(block.index, flush=True)
+"""
+
+
+def kill_writers(store: FeatureStore, *, rounds: int, seed: int) -> int:
+    """Kill a writer again and again; every block that it called committed must be there."""
+    draw = random.Random(seed)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    truth = true_rows(store.n_tiles).astype(np.float16)
+    n_killed = 0
+    for _ in range(rounds):
+        command = [sys.executable, "-c", WRITER, str(store.path)]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        ) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+            time.sleep(draw.uniform(0.01, 0.25))
+            writer.kill()
+            said = {int(line) for line in writer.stdout.read().split()}
+        n_killed += writer.returncode == -signal.SIGKILL
+        assert store.verify() == []
+        pending = {block.index for block in store.pending(SPEC)}
+        assert not said & pending
+        for block in store.blocks(SPEC):
+            if block.index not in pending:
+                rows = np.arange(block.start, block.stop)
+                np.testing.assert_array_equal(store.load(SPEC, rows), truth[rows])
+        if not pending:
+            break
+    return n_killed
+
+
+def check_kills(folder: Path, *, n_blocks: int, rounds: int) -> None:
+    store = make_store(folder, n=8 * n_blocks)
+    store.add(SPEC, block_rows=8)
+    assert kill_writers(store, rounds=rounds, seed=1) > 0
+    undisturbed = make_store(folder, n=8 * n_blocks, name="undisturbed.store")
+    undisturbed.add(SPEC, block_rows=8)
+    write_all(undisturbed)
+    write_all(FeatureStore.open(store.path))
+    for block in store.blocks(SPEC):
+        ours, theirs = (shard_path(s, block).read_bytes() for s in (store, undisturbed))
+        assert ours == theirs
+    assert len(list(record_file(store, block).parent.iterdir())) == n_blocks
+
+
+def test_killed_writers_lose_nothing_they_called_committed(tmp_path: Path) -> None:
+    check_kills(tmp_path, n_blocks=120, rounds=3)
+
+
+@pytest.mark.slow
+def test_killed_writers_lose_nothing_in_many_rounds(tmp_path: Path) -> None:
+    check_kills(tmp_path, n_blocks=1500, rounds=50)

@@ -1,0 +1,159 @@
+"""The experiment file: defaults, paths, and a message for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from featurebench.config import ExperimentConfig, dump_config, load_config
+from featurebench.errors import ConfigError
+
+MINIMAL = """
+data: {manifest: tiles.csv}
+backbones: [{model: resnet18, weights: weights/file.pth}]
+heads: {logistic: , knn: {k: 5}}
+"""
+
+
+def write(folder: Path, text: str, name: str = "study.yaml") -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_defaults_follow_the_files_name_and_folder(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    assert config.name == "study"
+    assert config.base == tmp_path
+    assert config.data.manifest == tmp_path / "tiles.csv"
+    assert config.store == tmp_path / "stores/study.store"
+    assert config.output.results == tmp_path / "results/study"
+    assert config.backbones[0].weights == str(tmp_path / "weights/file.pth")
+    assert config.heads == {"logistic": {}, "knn": {"k": 5}}
+    assert config.splits.folds == 5
+
+
+def test_weight_sources_are_not_paths(tmp_path: Path) -> None:
+    text = MINIMAL.replace("weights/file.pth", "package")
+    assert load_config(write(tmp_path, text)).backbones[0].weights == "package"
+
+
+def test_resolved_file_reads_back_as_the_same_experiment(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    elsewhere = tmp_path / "results" / "study"
+    elsewhere.mkdir(parents=True)
+    resolved = dump_config(config, elsewhere)
+    assert resolved["data"]["manifest"] == "../../tiles.csv"
+    again = load_config(write(elsewhere, yaml.safe_dump(resolved)))
+    assert again.model_dump() == config.model_dump()
+
+
+def test_overrides_reach_into_sections_and_lists(tmp_path: Path) -> None:
+    file = write(tmp_path, MINIMAL)
+    config = load_config(
+        file,
+        ["splits.folds=3", "backbones.0.model=vgg16", "heads.knn.k=7", "compare.margin=2e-2"],
+    )
+    assert config.splits.folds == 3
+    assert config.backbones[0].model == "vgg16"
+    assert config.heads["knn"] == {"k": 7}
+    assert config.compare.margin == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("splits.folds", "write it as key.path=value"),
+        ("backbones.3.model=x", "'3' is not a number below 1"),
+        ("backbones.0.model.name=x", "'model' holds a value, not further keys"),
+        ("splits.fold=3", "unknown key 'splits.fold': did you mean 'folds'?"),
+        ("splits.folds=[", "the value is not valid YAML"),
+    ],
+)
+def test_wrong_override_is_named(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, MINIMAL), [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("backbons: []\n" + MINIMAL, "unknown key 'backbons': did you mean 'backbones'?"),
+        (MINIMAL + "splits: {folds: 1}", "splits.folds: input should be greater than or equal"),
+        (MINIMAL + "splits: {fold: 5}", "unknown key 'splits.fold': did you mean 'folds'?"),
+        (MINIMAL + "compare: {margin: 0}", "compare.margin"),
+        (MINIMAL + "name: a/b", "name: string should match"),
+        (MINIMAL + "name: a\nname: b", "key 'name' stands twice"),
+        ("a: &x 1\nb: *x", "aliases (*name) are not allowed"),
+        ("data: [", "is not valid YAML"),
+        ("- 1", "holds no keys"),
+        ("heads: {knn: }", "missing key 'data'"),
+        ("data: {manifest: t.csv}", "nothing to compare"),
+        ("data: {}\nheads: {knn: }\nbackbones: [{model: x}]", "exactly one of manifest, folder"),
+        (
+            "data: {folder: x, manifest: y}\nheads: {knn: }\nbackbones: [{model: x}]",
+            "got manifest and folder",
+        ),
+        (MINIMAL.replace("tiles.csv", "t.csv, patient_regex: x"), "patient_regex goes with folder"),
+        (MINIMAL.replace("manifest: tiles.csv", "folder: t, root: r"), "go with manifest only"),
+        (
+            MINIMAL + "finetune: [{model: x, learning_rat: 1}]",
+            "unknown key 'finetune.0.learning_rat': did you mean 'learning_rate'?",
+        ),
+        (MINIMAL + "finetune: [{model: x, strategy: lora}]", "finetune.0.strategy"),
+    ],
+)
+def test_mistake_in_the_file_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "study.yaml" in str(caught.value)
+
+
+def test_all_mistakes_come_in_one_message(tmp_path: Path) -> None:
+    text = MINIMAL + "splits: {folds: 1, sede: 3}\ncompare: {alpha: 2}"
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text))
+    for part in ("splits.folds", "'splits.sede': did you mean 'seed'?", "compare.alpha"):
+        assert part in str(caught.value)
+
+
+def test_absent_and_oversized_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="featurebench init"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="larger than 1 MB"):
+        load_config(write(tmp_path, "#" * 1_000_001))
+
+
+def test_exponents_are_numbers(tmp_path: Path) -> None:
+    text = MINIMAL + "finetune: [{model: x, learning_rate: 1e-4}]"
+    assert load_config(write(tmp_path, text)).finetune[0].learning_rate == pytest.approx(1e-4)
+
+
+def test_sections_are_frozen(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL))
+    with pytest.raises(ValueError, match="frozen"):
+        config.splits.folds = 3  # type: ignore[misc]
+
+
+def test_fine_tune_defaults_are_those_of_the_recipe() -> None:
+    from featurebench.config import FineTuneConfig
+    from featurebench.finetuning import Recipe
+
+    recipe = Recipe(model="x").to_dict()
+    for name, value in FineTuneConfig(model="x").model_dump(exclude={"name", "repeats"}).items():
+        assert recipe[name] == value, name
+
+
+def test_every_committed_experiment_is_valid() -> None:
+    folder = Path(__file__).parents[1] / "configs"
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    for file in files:
+        assert isinstance(load_config(file), ExperimentConfig)
+        code = [line for line in file.read_text().splitlines() if line.strip()[:1] not in {"", "#"}]
+        assert len(code) <= 30, file.name

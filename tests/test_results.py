@@ -1,0 +1,176 @@
+"""Runs on disk: what is written comes back, and what is damaged or foreign is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from featurebench.errors import ResultsError
+from featurebench.results import (
+    Cost,
+    CostMeter,
+    FoldScore,
+    RunResult,
+    is_complete,
+    load_failure,
+    load_run,
+    run_folder,
+    run_id,
+    save_failure,
+    save_run,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def make_run(**changes: object) -> RunResult:
+    y_prob = np.random.default_rng(0).dirichlet([1, 1], size=(2, 6)).astype(np.float32)
+    y_prob[1, 3] = np.nan
+    run = RunResult(
+        arm="net.package+logistic",
+        kind="probe",
+        embedding="net.package@00000000",
+        head="logistic",
+        strategy=None,
+        params={"head": "logistic", "Cs": [0.1, 1.0]},
+        fingerprint="f" * 64,
+        plan_id="0123456789abcdef",
+        seed=3,
+        classes=("benign", "malignant"),
+        y_prob=y_prob,
+        scores=(FoldScore(0, 0, "accuracy", 0.5, 3), FoldScore(0, 1, "roc_auc", float("nan"), 3)),
+        cost=Cost(1.5, 2.5, 0.0, 100.0),
+        extraction_cost=Cost(3.0, 5.0, 0.0, 250.0),
+        details={"folds": [{"C": 0.1}]},
+        provenance={"versions": {"numpy": "2"}},
+    )
+    return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def test_run_comes_back_as_it_was(tmp_path: Path) -> None:
+    run = make_run()
+    folder = save_run(run, tmp_path)
+    assert folder.name == f"net.package+logistic__{run.run_id[:8]}"
+    assert is_complete(folder)
+    again = load_run(folder)
+    np.testing.assert_array_equal(again.y_prob, run.y_prob)
+    assert again.y_prob.dtype == np.float32
+    assert again.scores[0] == run.scores[0]
+    assert np.isnan(again.scores[1].value)
+    for name in (
+        "arm",
+        "kind",
+        "params",
+        "cost",
+        "extraction_cost",
+        "classes",
+        "details",
+        "run_id",
+    ):
+        assert getattr(again, name) == getattr(run, name), name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arm": "other"},
+        {"params": {"head": "logistic", "Cs": [0.1]}},
+        {"fingerprint": "e" * 64},
+        {"plan_id": "fedcba9876543210"},
+        {"seed": 4},
+    ],
+)
+def test_identity_changes_with_what_changes_the_numbers(change: dict[str, object]) -> None:
+    assert make_run(**change).run_id != make_run().run_id
+
+
+@pytest.mark.parametrize(
+    "change", [{"device": "cuda"}, {"cost": Cost(9)}, {"details": {}}, {"provenance": {}}]
+)
+def test_identity_does_not_change_with_how_it_was_done(change: dict[str, object]) -> None:
+    assert make_run(**change).run_id == make_run().run_id
+
+
+def test_order_of_parameters_is_no_identity() -> None:
+    assert run_id("a", {"x": 1, "y": 2}, "", "p", 0) == run_id("a", {"y": 2, "x": 1}, "", "p", 0)
+
+
+def test_unfinished_run_is_neither_complete_nor_loaded(tmp_path: Path) -> None:
+    folder = save_run(make_run(), tmp_path)
+    (folder / "run.json").unlink()
+    assert not is_complete(folder)
+    with pytest.raises(ResultsError, match="delete its folder and run again"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize("name", ["predictions.npz", "run.json", "scores.csv"])
+def test_damaged_file_is_named_with_its_run(tmp_path: Path, name: str) -> None:
+    folder = save_run(make_run(), tmp_path)
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ResultsError, match=r"net\.package\+logistic"):
+        load_run(folder)
+
+
+def test_newer_schema_is_refused(tmp_path: Path) -> None:
+    folder = save_run(make_run(), tmp_path)
+    header = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(header | {"schema_version": 99}))
+    with pytest.raises(ResultsError, match="upgrade"):
+        load_run(folder)
+
+
+def test_run_copied_into_another_runs_folder_is_refused(tmp_path: Path) -> None:
+    folder = save_run(make_run(), tmp_path)
+    other = tmp_path / "net.package+logistic__00000000"
+    folder.rename(other)
+    with pytest.raises(ResultsError, match="holds another run"):
+        load_run(other)
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    folder = save_run(make_run(), tmp_path)
+    np.savez(folder / "predictions.npz", y_prob=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ResultsError, match="cannot be read"):
+        load_run(folder)
+
+
+def test_failure_is_a_row_until_the_arm_succeeds(tmp_path: Path) -> None:
+    run = make_run()
+    save_failure(tmp_path, run.arm, run.kind, run.run_id, "lost its way")
+    folder = run_folder(tmp_path, run.arm, run.run_id)
+    failure = load_failure(folder)
+    assert failure is not None
+    assert (failure.arm, failure.error) == (run.arm, "lost its way")
+    assert not is_complete(folder)
+    save_run(run, tmp_path)
+    assert load_failure(folder) is None
+
+
+def test_folder_name_keeps_to_safe_characters(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, "my arm/../x", "0123456789abcdef")
+    assert folder.parent == tmp_path
+    assert folder.name == "my-arm-..-x__01234567"
+
+
+def test_costs_add_seconds_and_keep_the_larger_memory() -> None:
+    total = Cost(1, 2, 3, 400) + Cost(10, 20, 30, 40)
+    assert total == Cost(11, 22, 33, 400)
+
+
+def test_meter_sees_work_and_memory() -> None:
+    meter = CostMeter()
+    block = np.ones((64, 1024, 1024), dtype=np.uint8)
+    total = sum(int(block.sum()) for _ in range(3))
+    cost = meter.read()
+    assert total == 3 * block.size
+    assert cost.wall_s > 0
+    assert cost.cpu_s > 0
+    assert cost.gpu_s == 0
+    assert cost.peak_memory_mb > 64
+    assert CostMeter("cuda").read().gpu_s > 0
