@@ -12,7 +12,6 @@ import pytest
 from featurebench.errors import ResultsError
 from featurebench.results import (
     Cost,
-    CostMeter,
     FoldScore,
     RunResult,
     is_complete,
@@ -156,21 +155,3 @@ def test_folder_name_keeps_to_safe_characters(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "my arm/../x", "0123456789abcdef")
     assert folder.parent == tmp_path
     assert folder.name == "my-arm-..-x__01234567"
-
-
-def test_costs_add_seconds_and_keep_the_larger_memory() -> None:
-    total = Cost(1, 2, 3, 400) + Cost(10, 20, 30, 40)
-    assert total == Cost(11, 22, 33, 400)
-
-
-def test_meter_sees_work_and_memory() -> None:
-    meter = CostMeter()
-    block = np.ones((64, 1024, 1024), dtype=np.uint8)
-    total = sum(int(block.sum()) for _ in range(3))
-    cost = meter.read()
-    assert total == 3 * block.size
-    assert cost.wall_s > 0
-    assert cost.cpu_s > 0
-    assert cost.gpu_s == 0
-    assert cost.peak_memory_mb > 64
-    assert CostMeter("cuda").read().gpu_s > 0

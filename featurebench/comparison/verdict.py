@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from featurebench.comparison import wording
+from featurebench.comparison.naming import in_words
 from featurebench.metrics import GREATER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ def write_verdict(design: Design, comparison: Comparison) -> str:
     """Write the paragraph: answer, setting, the reference's score, then each other arm.
 
     Arms of another kind than the reference (fine-tuned networks, where it is a probe) have a
-    sentence each; arms of its own kind share sentences by outcome.
+    sentence each; arms of its own kind share sentences by outcome. Arms are named in words.
     """
+    comparison = in_words(comparison)
     reference = comparison.arm(comparison.reference)
     kinds = {arm.arm: arm.kind for arm in comparison.arms}
     tested = [c for c in comparison.contrasts if kinds[c.arm_a] != "baseline"]
@@ -58,7 +60,7 @@ def headline(comparison: Comparison, across: Sequence[Contrast]) -> str:
 def _answer(comparison: Comparison, tuned: Sequence[Contrast], learnt: bool | None) -> str:
     n_better = sum(c.outcome == "better" for c in tuned)
     most = [_largest_gain(c) for c in tuned]
-    probe = f"the frozen probe {comparison.reference}"
+    probe = f"the frozen probe ({comparison.reference})"
     if n_better:
         which = "" if n_better == len(tuned) else f" in {n_better} of {len(tuned)} arms"
         answer = f"On this cohort fine-tuning is better than {probe}{which}."
@@ -105,7 +107,8 @@ def contrast_sentence(contrast: Contrast, margin: float, alpha: float) -> str:
             f"difference is {effect}{_left_open(contrast)}."
         )
     else:
-        text = f"{contrast.arm_a} is {contrast.outcome} than {contrast.arm_b}: {effect}."
+        arm = wording.opening(contrast.arm_a)
+        text = f"{arm} is {contrast.outcome} than {contrast.arm_b}: {effect}."
     if contrast.within_margin:
         size = wording.unsigned(contrast.metric, margin)
         text += f" That interval lies inside the margin of {size} either way."
@@ -123,8 +126,8 @@ def _enough(comparison: Comparison, most: float) -> str:
         else "no gain from fine-tuning is left open"
     )
     return (
-        f"On this cohort the frozen probe {comparison.reference} is enough to within the margin of "
-        f"{margin}: by the bootstrap interval and that of the test, {gain}."
+        f"On this cohort the frozen probe ({comparison.reference}) is enough to within the margin "
+        f"of {margin}: by the bootstrap interval and that of the test, {gain}."
     )
 
 
@@ -150,7 +153,7 @@ def _setting(design: Design) -> str:
 def _reference_score(comparison: Comparison, reference: ArmSummary, unit: str) -> str:
     metric = comparison.metric
     value = wording.score(metric, reference.metrics[metric], comparison.alpha, unit)
-    text = f"The reference {reference.arm} has a {wording.label(metric)} of {value}"
+    text = f"The reference, {reference.arm}, has a {wording.label(metric)} of {value}"
     baseline, learnt = find_baseline(comparison), above_chance(comparison, reference)
     if baseline is None or learnt is None:
         return f"{text}."
@@ -173,7 +176,7 @@ def _left_open(contrast: Contrast) -> str:
 
 def _alike_sentences(contrasts: Sequence[Contrast], alpha: float) -> list[str]:
     sentences = [
-        f"{c.arm_a} is {c.outcome} than the reference: {wording.effect(c, alpha)}."
+        f"{wording.opening(c.arm_a)} is {c.outcome} than the reference: {wording.effect(c, alpha)}."
         for c in contrasts
         if c.outcome != "not resolved"
     ]

@@ -126,3 +126,9 @@ def listed(items: list[str], conjunction: str = "and") -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {conjunction} {items[-1]}"
+
+
+def opening(name: str) -> str:
+    """Write an arm's name as a sentence's first words; an identifier stays as it is."""
+    first = name.partition(" ")[0]
+    return name[:1].upper() + name[1:] if first.replace("-", "").isalpha() else name

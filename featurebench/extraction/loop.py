@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from featurebench.errors import ExtractionError, StoreMismatchError
 from featurebench.extraction.badtiles import not_finite_rows, refuse_too_many, reopen_mended
 from featurebench.extraction.loading import TileLoader
-from featurebench.extraction.metering import CostMeter
+from featurebench.results import CostMeter
 from featurebench.store import EmbeddingSpec, Refusal
 
 if TYPE_CHECKING:
@@ -141,10 +141,9 @@ class _Job:
                 rows[np.array(batch.rows) - block.start] = embedding
                 refused += self._refusals(not_finite_rows(batch.rows, embedding, self.spec.dtype))
             refuse_too_many([*earlier, *refused], len(self.manifest), self.max_bad_tiles)
-            meter.sample()
             self.progress(len(batch))
         _check_frozen(self.backbone, self.spec)
-        return self.store.write(self.spec, block, rows, refused=refused, cost=meter.read())
+        return self.store.write(self.spec, block, rows, refused=refused, cost=asdict(meter.read()))
 
     def _embed(self, pixels: torch.Tensor, meter: CostMeter) -> npt.NDArray[np.float32]:
         started = time.perf_counter()

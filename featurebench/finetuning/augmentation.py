@@ -65,10 +65,9 @@ def jitter(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     mean_grey = _grey(images).mean(dim=(-2, -1), keepdim=True)
     images = mean_grey + contrast * (images - mean_grey)
     grey = _grey(images)
-    return (grey + saturation * (images - grey)).clamp(0, 1)
+    return torch.clamp(grey + saturation * (images - grey), 0, 1)
 
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
     luma = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
-    weighted: torch.Tensor = images * luma[:, None, None]
-    return weighted.sum(dim=1, keepdim=True)
+    return (images * luma[:, None, None]).sum(dim=1, keepdim=True)

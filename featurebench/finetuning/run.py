@@ -14,7 +14,7 @@ import torch
 from featurebench.backbones import state_sha256
 from featurebench.errors import ConfigError, SplitError
 from featurebench.finetuning.dataset import TilePixels
-from featurebench.finetuning.folds import fold_key
+from featurebench.finetuning.folds import FoldOutcome, fold_key
 from featurebench.finetuning.learner import FoldLearner, create, passes
 from featurebench.finetuning.recipe import Recipe
 from featurebench.finetuning.training import Feed, precision_on
@@ -22,7 +22,7 @@ from featurebench.metrics import score_folds
 from featurebench.results import Cost, FoldScore, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from featurebench.splits import Split, SplitPlan
     from featurebench.tiles import TileManifest
@@ -169,6 +169,30 @@ learning_rate, weight_decay, warmup_fraction, patience, validation_fraction, col
         If the plan is of other tiles, or no patients can be held back.
     TileError
         If a tile does not decode; its ``tile_id`` is named.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from featurebench.splits import SplitPlan
+    >>> from featurebench.tiles import write_cohort
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tiles = write_cohort(folder, patients=8, tiles_per_patient=2, size=32)
+    ...     patients = tiles.table["patient_id"].factorize()[0]
+    ...     plan = SplitPlan.draw(
+    ...         tiles.labels, patients, folds=2, tile_ids=tiles.table["tile_id"]
+    ...     )
+    ...     run = fine_tune(
+    ...         tiles,
+    ...         plan,
+    ...         arm="test_resnet+full",
+    ...         model="test_resnet",
+    ...         weights="random",
+    ...         image_size=32,
+    ...         epochs=1,
+    ...         groups=patients,
+    ...     )
+    >>> run.y_prob.shape
+    (1, 16, 2)
     """
     recipe = Recipe(
         model=model,
@@ -239,9 +263,7 @@ def _run(
     )
     with _threads(threads):
         outcomes = [learner.outcome(split) for split in splits]
-    y_prob = np.full((n_repeats, len(manifest), len(manifest.classes)), np.nan, dtype=np.float32)
-    for outcome in outcomes:
-        y_prob[outcome.repeat, outcome.test] = outcome.y_prob
+    y_prob = _out_of_fold(outcomes, (n_repeats, len(manifest), len(manifest.classes)))
     scores = score_folds(manifest.labels, y_prob, plan.test_fold[:n_repeats])
     return RunResult(
         arm=arm,
@@ -263,6 +285,15 @@ def _run(
             "folds": [dict(outcome.details) for outcome in outcomes],
         },
     )
+
+
+def _out_of_fold(
+    outcomes: Sequence[FoldOutcome], shape: tuple[int, int, int]
+) -> npt.NDArray[np.float32]:
+    y_prob = np.full(shape, np.nan, dtype=np.float32)
+    for outcome in outcomes:
+        y_prob[outcome.repeat, outcome.test] = outcome.y_prob
+    return y_prob
 
 
 def _feed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,13 @@ import numpy.typing as npt
 from featurebench.errors import MissingRowsError, StoreCorruptError, StoreError
 from featurebench.store.encoding import Rows, encode_shard, prepare_rows, rows_sha256
 from featurebench.store.files import disk_errors
-from featurebench.store.records import Record, read_record, record_path, recorded_blocks
+from featurebench.store.records import (
+    Record,
+    make_record,
+    read_record,
+    record_path,
+    recorded_blocks,
+)
 from featurebench.store.shards import read_block
 from featurebench.store.spec import Block, Problem, Refusal
 from featurebench.store.staging import place_shard, publish_record, stage_shard
@@ -82,11 +88,12 @@ class Embedding:
         if self.record(block.index) is not None:
             return False
         stored = prepare_rows(self.layout, block, rows, refused)
+        record = make_record(block, rows_sha256(stored), refused, cost)
         content = encode_shard(self.array, self.layout, block, stored)
         what = f"block {block.index} of {self.name} ({len(content)} bytes)"
         with disk_errors(what):
             staged = stage_shard(self.staging, self.layout, block.index, content)
-            record = Record(block, rows_sha256(stored), tuple(refused), dict(cost), staged)
+            record = replace(record, staged=staged)
             if not publish_record(self.staging, self.commits, self.layout, record):
                 return False
         place_shard(self.staging, self.array, self.layout, record)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurebench.errors import StoreCorruptError
+from featurebench.errors import StoreCorruptError, StoreError
 from featurebench.store.layout import Layout, read_json
 from featurebench.store.spec import Block, Refusal, canonical_json, sha256_hex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 FORMAT = "featurebench.commit"
 VERSION = "1.0"
@@ -32,6 +33,24 @@ class Record:
     refused: tuple[Refusal, ...] = ()
     cost: Mapping[str, float] = field(default_factory=dict)
     staged: str | None = None
+
+
+def make_record(
+    block: Block, sha256: str, refused: Sequence[Refusal], cost: Mapping[str, float]
+) -> Record:
+    """Make the record of a block from plain values.
+
+    Raises
+    ------
+    StoreError
+        If a cost is not a finite number.
+    """
+    listed = tuple(Refusal(int(r.row), str(r.tile_id), str(r.reason)) for r in refused)
+    plain = {str(key): float(value) for key, value in cost.items()}
+    for key, value in plain.items():
+        if not math.isfinite(value):
+            raise StoreError(f"the cost {key} is {value}; give a finite number or leave it out")
+    return Record(block, sha256, listed, plain)
 
 
 def record_path(commits: Path, block: int) -> Path:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from featurebench.comparison import Comparison, Contrast, Estimate, compare, wording
 from featurebench.comparison.contrasts import decide
 from featurebench.comparison.design import Design
+from featurebench.comparison.naming import name_arms
 from featurebench.comparison.verdict import contrast_sentence, write_verdict
 from featurebench.results import Failure
 
@@ -60,10 +61,10 @@ def _tuned(low: float, mid: float, high: float, p: float, **more: Any) -> str:
 
 def test_a_gain_is_told_with_interval_p_value_and_cost() -> None:
     text = _tuned(0.014, 0.031, 0.049, 0.004)
-    assert text.startswith("On this cohort fine-tuning is better than the frozen probe net+log")
+    assert text.startswith("On this cohort fine-tuning is better than the frozen probe (logistic")
     assert (
-        "net+full is better than net+logistic: +3.1 pp balanced accuracy (95 % CI +1.4 to +4.9, "
-        "patients resampled; Holm p = 0.004)." in text
+        "Fine-tuned net is better than logistic regression on net: +3.1 pp balanced accuracy "
+        "(95 % CI +1.4 to +4.9, patients resampled; Holm p = 0.004)." in text
     )
     assert "It takes 41 times the wall-clock time" in text
     assert "tested on 144 tiles of 24 patients in the same 4 folds with 3 repeats" in text
@@ -71,8 +72,8 @@ def test_a_gain_is_told_with_interval_p_value_and_cost() -> None:
 
 def test_a_loss_is_told_as_such() -> None:
     text = _tuned(-0.049, -0.031, -0.014, 0.0004)
-    assert text.startswith("On this cohort fine-tuning is worse than the frozen probe net+log")
-    assert "net+full is worse than net+logistic: -3.1 pp" in text
+    assert text.startswith("On this cohort fine-tuning is worse than the frozen probe (logistic")
+    assert "Fine-tuned net is worse than logistic regression on net: -3.1 pp" in text
     assert "Holm p < 0.001" in text
 
 
@@ -91,8 +92,9 @@ def test_an_interval_that_the_test_does_not_bear_out_is_not_resolved() -> None:
 def test_enough_within_the_margin_needs_interval_and_test() -> None:
     text = _tuned(-0.008, 0.001, 0.006, 0.7)
     assert text.startswith(
-        "On this cohort the frozen probe net+logistic is enough to within the margin of 1.0 pp: by "
-        "the bootstrap interval and that of the test, at most 0.6 pp is gained by fine-tuning."
+        "On this cohort the frozen probe (logistic regression on net) is enough to within the "
+        "margin of 1.0 pp: by the bootstrap interval and that of the test, at most 0.6 pp is "
+        "gained by fine-tuning."
     )
     assert "That interval lies inside the margin of 1.0 pp either way." in text
     for wide in (0.02, float("nan")):
@@ -107,7 +109,7 @@ def test_a_probe_that_learnt_nothing_is_never_enough() -> None:
     arms = tuple(replace(a, metrics=chance) if a.arm == PROBE else a for a in COMPARISON.arms)
     close: dict[str, Any] = {"difference": 0.001, "ci_low": -0.004, "ci_high": 0.004}
     text = write_verdict(DESIGN, _edit(TUNED, replace(COMPARISON, arms=arms), **close))
-    assert text.startswith("Nothing was shown to be learnt by the frozen probe net+logistic")
+    assert text.startswith("Nothing was shown to be learnt by the frozen probe (logistic")
     assert "52.0 % (95 % CI 44.0 to 60.0, patients resampled), not shown to be better than" in text
     assert "enough to within" not in text
 
@@ -129,10 +131,10 @@ def test_lower_is_better_turns_gains_around() -> None:
 
 def test_other_probes_share_sentences() -> None:
     text = write_verdict(DESIGN, _edit("net+knn", p_adjusted=0.5))
-    assert "The data do not resolve net+knn against the reference." in text
+    assert "The data do not resolve k-nearest neighbours on net against the reference." in text
     better: dict[str, Any] = {"difference": 0.05, "ci_low": 0.02, "ci_high": 0.08}
     text = write_verdict(DESIGN, _edit("net+knn", p_adjusted=0.01, test_difference=0.05, **better))
-    assert "net+knn is better than the reference: +5.0 pp balanced accuracy (95 % CI" in text
+    assert "K-nearest neighbours on net is better than the reference: +5.0 pp balanced" in text
 
 
 def test_without_a_fine_tuned_network_only_probes_are_compared() -> None:
@@ -143,8 +145,10 @@ def test_without_a_fine_tuned_network_only_probes_are_compared() -> None:
 def test_one_arm_and_other_references() -> None:
     assert compare(draw_results(ARMS[:1]), n_boot=50).verdict.startswith("Only one arm was run")
     text = compare(RESULTS, reference=TUNED, n_boot=50).verdict
-    assert text.startswith("All arms are compared with net+full, a fine-tuned network.")
-    assert re.search(r"net\+logistic is (better|worse)|Whether net\+logistic is", text)
+    assert text.startswith("All arms are compared with fine-tuned net, a fine-tuned network.")
+    assert re.search(
+        r"regression on net is (better|worse)|Whether logistic regression on net is", text
+    )
 
 
 def test_a_hold_out_claims_nothing_and_says_why() -> None:
@@ -203,9 +207,9 @@ def test_no_numbers_make_the_verdict_say_what_it_must_not(
     text = write_verdict(DESIGN, comparison)
     _check_words(text)
     contrast = next(c for c in comparison.contrasts if c.arm_a == TUNED)
-    assert (f". {TUNED} is better" in text) == (contrast.outcome == "better")
-    assert (f". {TUNED} is worse" in text) == (contrast.outcome == "worse")
-    assert (f"Whether {TUNED}" in text) == (contrast.outcome == "not resolved")
+    assert (". Fine-tuned net is better" in text) == (contrast.outcome == "better")
+    assert (". Fine-tuned net is worse" in text) == (contrast.outcome == "worse")
+    assert ("Whether fine-tuned net" in text) == (contrast.outcome == "not resolved")
     if "fine-tuning is better" in text.split(".")[0] and "resolve" not in text.split(".")[0]:
         assert contrast.outcome == "better"
 
@@ -321,3 +325,29 @@ def test_small_words() -> None:
 def test_contrasts_hold_plain_numbers() -> None:
     contrast: Contrast = COMPARISON.contrasts[0]
     assert {type(value) for value in vars(contrast).values()} == {str, float, int, bool}
+
+
+def test_arms_are_named_in_words_as_long_as_that_tells_them_apart() -> None:
+    arms = [
+        replace(COMPARISON.arms[0], arm=name, kind=kind, head=head, strategy=strategy)
+        for name, kind, head, strategy in (
+            ("resnet50.a1_in1k+logistic", "probe", "logistic", None),
+            ("resnet50.a1_in1k+knn", "probe", "knn", None),
+            ("vit@00000001+svm", "probe", "svm", None),
+            ("vit@00000002+svm", "probe", "svm", None),
+            ("resnet50.a1_in1k+full", "finetune", None, "full"),
+            ("resnet50.a1_in1k+lora", "finetune", None, "lora"),
+            ("mine", "finetune", None, "full"),
+            ("dummy", "baseline", "dummy", None),
+        )
+    ]
+    assert list(name_arms(arms).values()) == [
+        "logistic regression on resnet50",
+        "k-nearest neighbours on resnet50",
+        "vit@00000001+svm",
+        "vit@00000002+svm",
+        "fine-tuned resnet50",
+        "fine-tuned resnet50 (lora)",
+        "mine",
+        "dummy",
+    ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -156,3 +157,14 @@ def test_a_settled_shard_is_checked_once_and_again_when_it_changes(
     before = checked.count(chunk_bytes)
     assert store.verify() == []
     assert checked.count(chunk_bytes) > before
+
+
+def test_a_change_within_the_grain_of_the_time_stamp_is_found(store: FeatureStore) -> None:
+    path = shard_path(store, store.blocks(SPEC)[0])
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
+    store.load(SPEC, np.arange(4))
+    flip_bit(path, 5)
+    os.utime(path, ns=(now, now))
+    with pytest.raises(StoreCorruptError, match="checksum of chunk 0"):
+        store.load(SPEC, np.arange(4))

@@ -216,6 +216,17 @@ def test_cost_sums_seconds_and_keeps_the_peak(store: FeatureStore) -> None:
     assert store.cost(SPEC) == {"wall_s": 4.5, "cpu_s": 6.0, "gpu_s": 0.0, "peak_memory_mb": 30.0}
 
 
+def test_numpy_numbers_are_recorded_and_infinite_costs_refused(store: FeatureStore) -> None:
+    block = store.blocks(SPEC)[0]
+    with pytest.raises(StoreError, match="the cost gpu_s is nan"):
+        store.write(SPEC, block, np.ones((16, DIM)), cost={"gpu_s": float("nan")})
+    refused = [Refusal(np.int64(3), "t00003", "blank")]  # type: ignore[arg-type]
+    cost = {"gpu_s": np.float32(0.5)}
+    assert store.write(SPEC, block, np.ones((16, DIM)), refused=refused, cost=cost)  # type: ignore[arg-type]
+    assert store.refused(SPEC) == [Refusal(3, "t00003", "blank")]
+    assert store.cost(SPEC)["gpu_s"] == 0.5
+
+
 def test_a_discarded_block_is_pending_and_can_be_written_anew(store: FeatureStore) -> None:
     write_all(store)
     block = store.blocks(SPEC)[2]

@@ -1,0 +1,49 @@
+"""What arms are called in running text: method and network, without tags and hashes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from featurebench.comparison.model import ArmSummary, Comparison
+
+METHODS = {"logistic": "logistic regression", "knn": "k-nearest neighbours", "xgboost": "XGBoost"}
+
+
+def name_arms(arms: Sequence[ArmSummary]) -> dict[str, str]:
+    """Name every arm such as ``logistic regression on resnet50`` or ``fine-tuned resnet50``.
+
+    An arm whose name would not be its own alone keeps its identity.
+    """
+    named = {arm.arm: _name(arm) for arm in arms}
+    uses = Counter(named.values())
+    return {arm: name if uses[name] == 1 else arm for arm, name in named.items()}
+
+
+def in_words(comparison: Comparison) -> Comparison:
+    """Return the comparison with its arms' names in place of their identities."""
+    names: Mapping[str, str] = name_arms(comparison.arms)
+    return replace(
+        comparison,
+        reference=names[comparison.reference],
+        arms=tuple(replace(arm, arm=names[arm.arm]) for arm in comparison.arms),
+        contrasts=tuple(
+            replace(contrast, arm_a=names[contrast.arm_a], arm_b=names[contrast.arm_b])
+            for contrast in comparison.contrasts
+        ),
+    )
+
+
+def _name(arm: ArmSummary) -> str:
+    source, plus, method = arm.arm.rpartition("+")
+    if not plus:
+        return arm.arm
+    network = source.partition("@")[0].partition(".")[0]
+    if arm.kind == "finetune":
+        how = "" if arm.strategy == "full" else f" ({arm.strategy})"
+        return f"fine-tuned {network}{how}"
+    return f"{METHODS.get(method, method)} on {network}"
