@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import shutil
 import signal
 import sys
 import time
@@ -272,26 +273,30 @@ def _shown(path: Path) -> str:
 
 def _print_verdict(config: ExperimentConfig) -> None:
     summary = json.loads((config.output.reports / "report.json").read_text(encoding="utf-8"))
-    click.echo(f"\n{summary['verdict']}\n")
+    click.echo(f"\n{_wrapped(summary['verdict'])}\n")
 
 
 def _print_table(summary: Any) -> None:  # noqa: ANN401
-    from rich.console import Console as Terminal
-    from rich.table import Table
-
     name = summary["metric"]["name"]
-    table = Table("arm", summary["metric"]["label"], "95 % interval", "cost")
+    rows = [("arm", summary["metric"]["label"], "interval", "time")]
     for arm in summary["arms"]:
         score = arm["metrics"][name]
-        bounds = [score["ci_low"], score["ci_high"]]
-        interval = "not estimable" if None in bounds else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+        low, high = score["ci_low"], score["ci_high"]
+        interval = "not estimable" if low is None else f"{low:.3f} to {high:.3f}"
         value = "undefined" if score["value"] is None else f"{score['value']:.3f}"
-        table.add_row(arm["id"], value, interval, f"{arm['cost']['wall_s']:.1f} s")
-    terminal = Terminal()
-    terminal.print(table)
-    terminal.print(f"\n{summary['verdict']}", highlight=False)
+        rows.append((arm["id"], value, interval, f"{arm['cost']['wall_s']:.1f} s"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        click.echo("  ".join(cells))
+    click.echo(f"\n{_wrapped(summary['verdict'])}\n")
     for caveat in summary["caveats"]:
-        terminal.print(f"- {caveat}", highlight=False)
+        click.echo(_wrapped(f"- {caveat}"))
+
+
+def _wrapped(text: str) -> str:
+    return click.wrap_text(text, width=min(shutil.get_terminal_size().columns, 100))
 
 
 def _console() -> Console:

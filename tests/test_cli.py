@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 
 from featurebench.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SMALL_CONFIG = "small.yaml"
 
@@ -97,13 +99,14 @@ def test_finished_experiment_is_shown_without_doing_anything(finished: Path) -> 
     assert status == 0
     assert err.count("cached") == 6
     report: dict[str, Any] = json.loads((finished / "reports/small/report.json").read_text())
-    assert report["verdict"] in out
+    assert report["verdict"] in " ".join(out.split())
     assert out.strip().endswith("reports/small/report.html")
 
     status, out, _ = invoke("compare", config)
     assert status == 0
     for arm in report["arms"]:
-        assert arm["id"].split("+")[-1] in out
+        assert f"\n{arm['id']} " in out
+        assert f" {arm['metrics']['balanced_accuracy']['value']:.3f} " in out
 
     status, out, _ = invoke("compare", config, "--json")
     assert json.loads(out)["comparisons"] == report["comparisons"]

@@ -137,7 +137,7 @@ def test_exponents_are_numbers(tmp_path: Path) -> None:
 def test_sections_are_frozen(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, MINIMAL))
     with pytest.raises(ValueError, match="frozen"):
-        config.splits.folds = 3  # type: ignore[misc]
+        config.splits.folds = 3
 
 
 def test_fine_tune_defaults_are_those_of_the_recipe() -> None:

@@ -88,8 +88,8 @@ def test_scores_are_those_of_each_fold(cohort: Cohort) -> None:
 def test_inner_folds_are_grouped_and_inside_training(cohort: Cohort) -> None:
     seen: list[tuple[set[float], set[float]]] = []
 
-    class Chooser(LogisticProbe):  # type: ignore[misc, unused-ignore]
-        def fit(self, X: npt.NDArray[Any], y: npt.NDArray[Any]) -> Chooser:
+    class Chooser(LogisticProbe):
+        def fit(self, X: npt.NDArray[Any], y: npt.ArrayLike) -> Chooser:
             for train, test in self.cv or ():
                 seen.append((set(X[train, 0].tolist()), set(X[test, 0].tolist())))
             super().fit(X, y)

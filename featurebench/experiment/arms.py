@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from featurebench.errors import ConfigError, FeatureBenchError
 from featurebench.experiment.embedding import resolve_device, resolve_threads
 from featurebench.experiment.provenance import machine, versions
+from featurebench.experiment.recognition import Recognition
 from featurebench.results import (
     Cost,
     RunResult,
@@ -79,15 +82,24 @@ def declare_probes(
     return probes
 
 
-def declare_fine_tunes(config: ExperimentConfig, study: Study) -> list[Arm]:
+def declare_fine_tunes(
+    config: ExperimentConfig, study: Study, *, remember: bool = True
+) -> list[Arm]:
     """Every entry of the experiment file's ``finetune`` list.
+
+    Parameters
+    ----------
+    remember
+        Whether a network that had to be loaded is noted beside the results.
 
     Raises
     ------
     ConfigError
         If two entries would have the same name.
     """
-    arms = [_declare_fine_tune(config, study, entry) for entry in config.finetune]
+    arms = [
+        _declare_fine_tune(config, study, entry, remember=remember) for entry in config.finetune
+    ]
     names = [arm.name for arm in arms]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -144,7 +156,7 @@ def _declare_probe(
         for key, value in estimator.get_params(deep=False).items()
         if key not in _UNHASHED and isinstance(value, str | int | float | bool | list | tuple)
     }
-    params = {"head": head, "inner_folds": INNER_FOLDS, **_finite(resolved)}
+    params = {"head": head, "inner_folds": INNER_FOLDS, **_finite(resolved), **_truth(study)}
     fingerprint = "" if spec is None else spec.fingerprint
     name = head
     if spec is not None:
@@ -161,27 +173,58 @@ def _declare_probe(
     )
 
 
-def _declare_fine_tune(config: ExperimentConfig, study: Study, entry: FineTuneConfig) -> Arm:
-    from featurebench.finetuning import Recipe, identify
-
-    settings = entry.model_dump(exclude={"name", "repeats"})
-    repeats = min(entry.repeats or study.plan.n_repeats, study.plan.n_repeats)
-    start = identify(
-        Recipe(**settings),
-        repeats=repeats,
-        grouped=study.groups is not None,
-        seed=config.splits.seed,
-    )
+def _declare_fine_tune(
+    config: ExperimentConfig, study: Study, entry: FineTuneConfig, *, remember: bool
+) -> Arm:
+    start = _recognise_start(config, study, entry, remember=remember)
+    params = {**start["params"], **_truth(study)}
     source = {"hub": "", "package": ".package", "random": ".random"}.get(entry.weights, ".file")
     name = entry.name or f"{entry.model}{source}+{entry.strategy}"
+    seed = config.splits.seed
     return Arm(
         name=name,
         kind="finetune",
-        params=start.params,
-        fingerprint=start.fingerprint,
-        run_id=run_id(name, start.params, start.fingerprint, study.plan.id, config.splits.seed),
+        params=params,
+        fingerprint=start["fingerprint"],
+        run_id=run_id(name, params, start["fingerprint"], study.plan.id, seed),
         fine_tune=entry,
     )
+
+
+def _recognise_start(
+    config: ExperimentConfig, study: Study, entry: FineTuneConfig, *, remember: bool
+) -> Mapping[str, Any]:
+    """Give ``params`` and ``fingerprint`` of a fine-tune; loads its network at the first time."""
+    settings = entry.model_dump(exclude={"name", "repeats"})
+    how: dict[str, Any] = {
+        "repeats": _repeats(study, entry),
+        "grouped": study.groups is not None,
+        "seed": config.splits.seed,
+    }
+    recognition = Recognition(config.output.results)
+    request = {"finetune": True, **settings, **how}
+    known = recognition.recall(request)
+    if known is not None:
+        return known
+    from featurebench.finetuning import Recipe, identify
+
+    start = identify(Recipe(**settings), **how)
+    answer = {"params": dict(start.params), "fingerprint": start.fingerprint}
+    if remember:
+        recognition.remember(request, answer)
+    return answer
+
+
+def _repeats(study: Study, entry: FineTuneConfig) -> int:
+    """Repeats of a fine-tune: as asked for, at most those of the plan."""
+    return min(entry.repeats or study.plan.n_repeats, study.plan.n_repeats)
+
+
+def _truth(study: Study) -> dict[str, str]:
+    """Hash what an arm is trained on besides pixels and folds: a mended label is another run."""
+    groups = [] if study.groups is None else study.groups.tolist()
+    text = json.dumps([study.tiles.classes, study.tiles.labels.tolist(), groups])
+    return {"labels_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _run(
@@ -197,7 +240,7 @@ def _run(
         result = _run_probe(config, arm, study, store, console)
     threads = resolve_threads(config.compute.threads)
     record = {"versions": versions(), "machine": machine(threads, result.device)}
-    return replace(result, provenance=record)
+    return replace(result, params=arm.params, provenance=record)
 
 
 def _run_probe(
@@ -258,7 +301,8 @@ def _run_fine_tune(
 
     groups = study.groups
     codes = None if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
-    total = count_passes(study.plan, epochs=entry.epochs, repeats=entry.repeats)
+    repeats = _repeats(study, entry)
+    total = count_passes(study.plan, epochs=entry.epochs, repeats=repeats)
     root = config.output.results / "runs"
     with console.track(arm.name, total) as advance:
         return fine_tune(
@@ -272,7 +316,8 @@ def _run_fine_tune(
             workers=config.compute.workers,
             fold_dir=run_folder(root, arm.name, arm.run_id) / "folds",
             progress=advance,
-            **entry.model_dump(exclude={"name"}),
+            repeats=repeats,
+            **entry.model_dump(exclude={"name", "repeats"}),
         )
 
 

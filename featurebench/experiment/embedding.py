@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from featurebench.errors import ConfigError, MissingRowsError, StoreMismatchError
+from featurebench.experiment.recognition import Recognition
 from featurebench.experiment.study import BadTile
 from featurebench.store import EmbeddingSpec, FeatureStore
 
@@ -36,13 +37,8 @@ def embed(
     if not chosen and only is not None:
         known = ", ".join(b.model for b in config.backbones) or "none"
         raise ConfigError(f"--backbone {only!r} is not in the experiment file; it has {known}")
-    device = resolve_device(config.compute.device)
-    use_threads(resolve_threads(config.compute.threads))
     store = open_store(config, tiles)
-    return [
-        _embed_one(config, load_backbone(wanted, device), tiles, store, console)
-        for wanted in chosen
-    ]
+    return [_embed_one(config, wanted, tiles, store, console) for wanted in chosen]
 
 
 def stored_specs(config: ExperimentConfig, tiles: TileManifest) -> list[EmbeddingSpec]:
@@ -55,7 +51,7 @@ def stored_specs(config: ExperimentConfig, tiles: TileManifest) -> list[Embeddin
     """
     if not config.backbones:
         return []
-    specs = [EmbeddingSpec(**load_backbone(wanted, "cpu").recipe) for wanted in config.backbones]
+    specs = [recognise(config, wanted) for wanted in config.backbones]
     has_store = (config.store / "store.json").is_file()
     store = open_store(config, tiles) if has_store else None
     for spec in specs:
@@ -73,7 +69,7 @@ def foresee(
 ) -> tuple[list[EmbeddingSpec], bool]:
     """Say of every backbone how many tiles are pending; also gives whether none is."""
     store = open_store(config, tiles) if (config.store / "store.json").is_file() else None
-    specs = [EmbeddingSpec(**load_backbone(wanted, "cpu").recipe) for wanted in config.backbones]
+    specs = [recognise(config, wanted) for wanted in config.backbones]
     pending = [_n_pending(store, spec, len(tiles)) for spec in specs]
     for spec, n_pending in zip(specs, pending, strict=True):
         state = f"would embed {n_pending:,} of {len(tiles):,} tiles" if n_pending else "cached"
@@ -103,6 +99,8 @@ def open_store(config: ExperimentConfig, tiles: TileManifest) -> FeatureStore:
             f"{config.store.name} holds {store.n_tiles} other tiles than the {len(tiles)} of the "
             "manifest: name another store in the experiment file, or delete this one"
         )
+    # Labels and other annotations may have changed since; the store keeps a copy for AnnData.
+    store.update_obs(tiles.table, tiles.classes)
     return store
 
 
@@ -113,6 +111,14 @@ def refused_tiles(store: FeatureStore, specs: Iterable[EmbeddingSpec]) -> list[B
         for refusal in store.refused(spec):
             bad.setdefault(refusal.row, BadTile(refusal.row, refusal.tile_id, refusal.reason))
     return list(bad.values())
+
+
+def recognise(config: ExperimentConfig, wanted: BackboneConfig) -> EmbeddingSpec:
+    """Tell which embedding a backbone makes; loads the network only if it never was before."""
+    recipe = Recognition(config.output.results).recall(wanted.model_dump())
+    if recipe is None:
+        recipe = load_backbone(wanted, "cpu").recipe
+    return EmbeddingSpec(**recipe)
 
 
 def load_backbone(config: BackboneConfig, device: str) -> Backbone:
@@ -151,18 +157,37 @@ def use_threads(threads: int) -> None:
 
 def _embed_one(
     config: ExperimentConfig,
-    backbone: Backbone,
+    wanted: BackboneConfig,
     tiles: TileManifest,
     store: FeatureStore,
     console: Console,
 ) -> EmbeddingSpec:
+    recognition = Recognition(config.output.results)
+    recipe = recognition.recall(wanted.model_dump())
+    known = None if recipe is None else EmbeddingSpec(**recipe)
+    if known is None or _n_pending(store, known, len(tiles)):
+        use_threads(resolve_threads(config.compute.threads))
+        backbone = load_backbone(wanted, resolve_device(config.compute.device))
+        recognition.remember(wanted.model_dump(), backbone.recipe)
+        known = EmbeddingSpec(**backbone.recipe)
+        if _n_pending(store, known, len(tiles)):
+            _extract(config, backbone, tiles, store, console)
+            return known
+    console.say("embedding", f"{known.name}: cached ({len(tiles):,} tiles x {known.dim})")
+    return known
+
+
+def _extract(
+    config: ExperimentConfig,
+    backbone: Backbone,
+    tiles: TileManifest,
+    store: FeatureStore,
+    console: Console,
+) -> None:
     from featurebench.extraction import extract
 
     spec = EmbeddingSpec(**backbone.recipe)
     n_pending = _n_pending(store, spec, len(tiles))
-    if n_pending == 0:
-        console.say("embedding", f"{spec.name}: cached ({len(tiles):,} tiles x {spec.dim})")
-        return spec
     with console.track(f"embedding {spec.name}", n_pending) as advance:
         report = extract(
             tiles,
@@ -180,7 +205,6 @@ def _embed_one(
         f"{spec.name}: {n_pending:,} tiles x {spec.dim} in {seconds:.0f} s "
         f"({n_pending / seconds:.0f} tiles/s){refused}",
     )
-    return spec
 
 
 def _n_pending(store: FeatureStore | None, spec: EmbeddingSpec, n_tiles: int) -> int:

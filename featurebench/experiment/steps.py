@@ -133,7 +133,8 @@ def outlook(config: ExperimentConfig, console: Console = QUIET) -> None:
     specs, complete = foresee(config, tiles, console) if config.backbones else ([], True)
     known_bad = refused_tiles(FeatureStore.open(config.store), specs) if specs and complete else []
     study = make_study(config, tiles, known_bad)
-    for arm in [*declare_probes(config, specs, study), *declare_fine_tunes(config, study)]:
+    fine_tunes = declare_fine_tunes(config, study, remember=False)
+    for arm in [*declare_probes(config, specs, study), *fine_tunes]:
         console.say("arm", f"{arm.name}: {arm_status(config, arm)}")
 
 

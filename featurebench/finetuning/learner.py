@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,10 +11,10 @@ from torch import nn
 
 from featurebench.backbones import create_network
 from featurebench.errors import ConfigError
-from featurebench.finetuning.cost import Meter
 from featurebench.finetuning.folds import FoldOutcome, load_fold, save_fold
 from featurebench.finetuning.training import Feed, History, Seeds, predict_logits, train
 from featurebench.finetuning.validation import Rows, hold_back
+from featurebench.results import MIB, Cost, CostMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +70,8 @@ class FoldLearner:
 
     def learn(self, split: Split) -> FoldOutcome:
         """Train on the split's training side and predict its test side."""
-        meter = Meter(self.feed.device)
+        meter = CostMeter()
+        _forget_gpu_peak(self.feed.device)
         seeds = Seeds.of_fold(self.seed, split.repeat, split.fold)
         rows, validation = self._divide(split, seeds)
         with _own_randomness(self.feed.device):
@@ -89,10 +90,10 @@ class FoldLearner:
                 progress=self.progress,
             )
             logits = predict_logits(network, self.feed, split.test, self.progress)
-        cost = meter.read()
+        cost = _cost_on(self.feed.device, meter)
         details = _details(split, rows, validation, history) | {
             "seconds": cost.wall_s,
-            "peak_gpu_memory_mb": meter.peak_gpu_memory_mb(),
+            "peak_gpu_memory_mb": _gpu_peak_mb(self.feed.device),
         }
         y_prob = logits.double().softmax(dim=1).float().numpy()
         return FoldOutcome(split.repeat, split.fold, split.test, y_prob, cost, details)
@@ -141,9 +142,30 @@ def create(
 def _own_randomness(device: torch.device) -> Iterator[None]:
     """Leave the caller's random state as it was, and let cuDNN choose repeatable algorithms."""
     devices = [device] if device.type == "cuda" else []
-    deterministic = torch.backends.cudnn.flags(benchmark=False, deterministic=True)
+    deterministic = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
     with torch.random.fork_rng(devices=devices), deterministic:
         yield
+
+
+def _cost_on(device: torch.device, meter: CostMeter) -> Cost:
+    """Read the meter; on a GPU all of the fold's time is the GPU's."""
+    if device.type != "cuda":
+        return meter.read()
+    torch.cuda.synchronize(device)
+    cost = meter.read()
+    return replace(cost, gpu_s=cost.wall_s)
+
+
+def _forget_gpu_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _gpu_peak_mb(device: torch.device) -> float:
+    """Return the most memory that tensors took on the GPU, MiB; 0 elsewhere."""
+    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else 0.0
 
 
 def _details(split: Split, rows: Rows, validation: Rows, history: History) -> dict[str, Any]:

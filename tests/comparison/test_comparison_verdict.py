@@ -20,7 +20,7 @@ from featurebench.comparison.verdict import contrast_sentence, write_verdict
 from featurebench.results import Failure
 
 if TYPE_CHECKING:
-    from featurebench.results import ResultsTable
+    from featurebench.results import ArmKind, ResultsTable
 
 ARMS = [
     arm("net+logistic"),
@@ -328,18 +328,19 @@ def test_contrasts_hold_plain_numbers() -> None:
 
 
 def test_arms_are_named_in_words_as_long_as_that_tells_them_apart() -> None:
+    declared: list[tuple[str, ArmKind, str | None, str | None]] = [
+        ("resnet50.a1_in1k+logistic", "probe", "logistic", None),
+        ("resnet50.a1_in1k+knn", "probe", "knn", None),
+        ("vit@00000001+svm", "probe", "svm", None),
+        ("vit@00000002+svm", "probe", "svm", None),
+        ("resnet50.a1_in1k+full", "finetune", None, "full"),
+        ("resnet50.a1_in1k+lora", "finetune", None, "lora"),
+        ("mine", "finetune", None, "full"),
+        ("dummy", "baseline", "dummy", None),
+    ]
     arms = [
         replace(COMPARISON.arms[0], arm=name, kind=kind, head=head, strategy=strategy)
-        for name, kind, head, strategy in (
-            ("resnet50.a1_in1k+logistic", "probe", "logistic", None),
-            ("resnet50.a1_in1k+knn", "probe", "knn", None),
-            ("vit@00000001+svm", "probe", "svm", None),
-            ("vit@00000002+svm", "probe", "svm", None),
-            ("resnet50.a1_in1k+full", "finetune", None, "full"),
-            ("resnet50.a1_in1k+lora", "finetune", None, "lora"),
-            ("mine", "finetune", None, "full"),
-            ("dummy", "baseline", "dummy", None),
-        )
+        for name, kind, head, strategy in declared
     ]
     assert list(name_arms(arms).values()) == [
         "logistic regression on resnet50",
