@@ -37,7 +37,7 @@ def write_verdict(design: Design, comparison: Comparison) -> str:
     alike = [c for c in tested if kinds[c.arm_a] == reference.kind]
     sentences = [
         headline(comparison, across),
-        _setting(design),
+        _setting(design, {arm.n_repeats for arm in comparison.arms}),
         _reference_score(comparison, reference, design.unit),
         *(contrast_sentence(c, comparison.margin, comparison.alpha) for c in across),
         *_alike_sentences(alike, comparison.alpha),
@@ -138,7 +138,7 @@ def _largest_gain(contrast: Contrast) -> float:
     return float("nan") if math.isnan(by_test) else max(by_interval, by_test)
 
 
-def _setting(design: Design) -> str:
+def _setting(design: Design, run: set[int]) -> str:
     n_repeats = len(design.test_fold)
     tiles = f"{len(design.rows(0))} tiles"
     tested = tiles if design.unit == "tiles" else f"{tiles} of {design.n_units} patients"
@@ -146,7 +146,8 @@ def _setting(design: Design) -> str:
         plan = "in one test set" if n_repeats == 1 else f"in {n_repeats} test sets"
         return f"Every arm was tested on {tested} {plan}."
     grouped = ", grouped by patient" if design.grouped else ""
-    repeats = "" if n_repeats == 1 else f" with {n_repeats} repeats"
+    some = f"{min(run)} to {max(run)}" if len(run) > 1 else str(max(run))
+    repeats = "" if run == {1} else f" with {some} repeats"
     return f"Every arm was tested on {tested} in the same {design.n_folds} folds{repeats}{grouped}."
 
 
