@@ -77,7 +77,7 @@ class Backbone:
     ) -> None:
         frozen = network.eval().requires_grad_(requires_grad=False)
         # Convolutions run about 1.5 times faster so, on processors as on GPUs.
-        self.network = frozen.to(device=device, memory_format=torch.channels_last)
+        self.network = frozen.to(device).to(memory_format=torch.channels_last)
         self.model = model
         self.tag = tag
         self.device = device

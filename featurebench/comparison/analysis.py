@@ -11,6 +11,7 @@ from featurebench.comparison.checks import check_comparable, check_settings, cho
 from featurebench.comparison.contrasts import contrast_arms
 from featurebench.comparison.design import Design
 from featurebench.comparison.model import Comparison
+from featurebench.comparison.naming import in_words
 from featurebench.comparison.verdict import write_verdict
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def compare(
     contrasts = contrast_arms(
         design, results.runs, chosen, metric=metric, margin=margin, alpha=alpha
     )
-    caveats = find_caveats(results, design, arms, contrasts, metric)
-    comparison = Comparison(metric, margin, alpha, chosen.arm, arms, contrasts, "", caveats)
-    return replace(comparison, verdict=write_verdict(design, comparison))
+    comparison = Comparison(metric, margin, alpha, chosen.arm, arms, contrasts, "", ())
+    worded = in_words(comparison)
+    return replace(
+        comparison,
+        verdict=write_verdict(design, worded),
+        caveats=find_caveats(results, design, worded),
+    )

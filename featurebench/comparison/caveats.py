@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from featurebench.comparison.design import Design
-    from featurebench.comparison.model import ArmSummary, Contrast
+    from featurebench.comparison.model import ArmSummary, Comparison, Contrast
     from featurebench.results import ResultsTable
 
 FEW_PATIENTS = 20
@@ -21,16 +21,14 @@ FEW_PATIENTS = 20
 def find_caveats(
     results: ResultsTable,
     design: Design,
-    arms: Sequence[ArmSummary],
-    contrasts: Sequence[Contrast],
-    metric: str,
+    comparison: Comparison,
 ) -> tuple[str, ...]:
-    """Collect every caveat that applies."""
+    """Collect every caveat that applies; arms are called as the comparison calls them."""
     return (
         *_about_patients(design),
-        *_about_repeats(design, contrasts),
-        *_about_scores(arms, contrasts, metric),
-        *_about_arms(results, contrasts),
+        *_about_repeats(design, comparison.contrasts),
+        *_about_scores(comparison.arms, comparison.contrasts, comparison.metric),
+        *_about_arms(results, comparison.contrasts),
     )
 
 
@@ -79,7 +77,8 @@ def _about_repeats(design: Design, contrasts: Sequence[Contrast]) -> list[str]:
         )
     single = [c.arm_a for c in contrasts if c.n_repeats == 1]
     if single:
-        which = "Every contrast" if len(single) == len(contrasts) else wording.listed(single)
+        named = wording.opening(wording.listed(single))
+        which = "Every contrast" if len(single) == len(contrasts) else named
         found.append(
             f"{which} rests on a single repeat: the corrected test then has almost no power, and "
             "the variation from splits and training is not covered."

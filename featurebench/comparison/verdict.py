@@ -11,7 +11,6 @@ import math
 from typing import TYPE_CHECKING
 
 from featurebench.comparison import wording
-from featurebench.comparison.naming import in_words
 from featurebench.metrics import GREATER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -27,9 +26,9 @@ def write_verdict(design: Design, comparison: Comparison) -> str:
     """Write the paragraph: answer, setting, the reference's score, then each other arm.
 
     Arms of another kind than the reference (fine-tuned networks, where it is a probe) have a
-    sentence each; arms of its own kind share sentences by outcome. Arms are named in words.
+    sentence each; arms of its own kind share sentences by outcome. Arms are called as
+    the comparison calls them.
     """
-    comparison = in_words(comparison)
     reference = comparison.arm(comparison.reference)
     kinds = {arm.arm: arm.kind for arm in comparison.arms}
     tested = [c for c in comparison.contrasts if kinds[c.arm_a] != "baseline"]
@@ -146,7 +145,7 @@ def _setting(design: Design, run: set[int]) -> str:
         plan = "in one test set" if n_repeats == 1 else f"in {n_repeats} test sets"
         return f"Every arm was tested on {tested} {plan}."
     grouped = ", grouped by patient" if design.grouped else ""
-    some = f"{min(run)} to {max(run)}" if len(run) > 1 else str(max(run))
+    some = wording.listed([str(n) for n in sorted(run)], "or")
     repeats = "" if run == {1} else f" with {some} repeats"
     return f"Every arm was tested on {tested} in the same {design.n_folds} folds{repeats}{grouped}."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from featurebench.comparison import Comparison, compare
@@ -94,7 +94,7 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
     if not findings.results.runs:
         first = findings.results.failures[0].error if findings.results.failures else "none was run"
         raise ResultsError(f"no arm has finished ({first}): there is nothing to compare")
-    return compare(
+    comparison = compare(
         findings.results,
         metric=config.compare.metric,
         reference=config.compare.reference,
@@ -103,6 +103,10 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
         n_boot=config.compare.resamples,
         seed=config.splits.seed,
     )
+    if not findings.pending:
+        return comparison
+    waiting = f"Declared but not run yet, and so not compared: {', '.join(findings.pending)}."
+    return replace(comparison, caveats=(waiting, *comparison.caveats))
 
 
 def summarize_findings(
@@ -193,7 +197,7 @@ def _provenance(config: ExperimentConfig, findings: Findings) -> dict[str, Any]:
         "commit": git_commit(config.base),
         "versions": versions(),
         "machine": machine(resolve_threads(config.compute.threads), device),
-        "pending": list(findings.pending),
+        **({"pending": list(findings.pending)} if findings.pending else {}),
         "embeddings": [dict(entry) for entry in findings.index.embeddings],
         "manifest_sha256": findings.study.tiles.sha256,
     }

@@ -18,7 +18,7 @@ Counts = npt.NDArray[np.uint8]
 Method = Literal["BCa", "percentile", "not estimable"]
 
 # Equal in exact arithmetic, apart by rounding: such values are ties.
-_ROUNDING = 1e-12
+_ROUNDING = 1e-9
 # A statistic undefined in most resamples has no interval worth printing.
 _MIN_DEFINED = 0.5
 # Above this the jackknife leaves out groups of clusters, so that its cost stays bounded.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from featurebench.comparison import Comparison, Contrast, Estimate, compare, wording
 from featurebench.comparison.contrasts import decide
 from featurebench.comparison.design import Design
-from featurebench.comparison.naming import name_arms
+from featurebench.comparison.naming import in_words, name_arms
 from featurebench.comparison.verdict import contrast_sentence, write_verdict
 from featurebench.results import Failure
 
@@ -32,6 +32,10 @@ RESULTS = draw_results(ARMS)
 DESIGN = Design.of(RESULTS, n_boot=50, seed=0)
 COMPARISON = compare(RESULTS, n_boot=50)
 PROBE, TUNED = "net+logistic", "net+full"
+
+
+def _write(comparison: Comparison) -> str:
+    return write_verdict(DESIGN, in_words(comparison))
 
 
 def _edit(arm_a: str, comparison: Comparison = COMPARISON, **numbers: Any) -> Comparison:
@@ -56,7 +60,7 @@ def _tuned(low: float, mid: float, high: float, p: float, **more: Any) -> str:
         "test_ci_low": low,
         "test_ci_high": high,
     }
-    return write_verdict(DESIGN, _edit(TUNED, **{**numbers, **more}))
+    return _write(_edit(TUNED, **{**numbers, **more}))
 
 
 def test_a_gain_is_told_with_interval_p_value_and_cost() -> None:
@@ -108,7 +112,7 @@ def test_a_probe_that_learnt_nothing_is_never_enough() -> None:
     chance = {**reference.metrics, "balanced_accuracy": Estimate(0.52, 0.44, 0.6)}
     arms = tuple(replace(a, metrics=chance) if a.arm == PROBE else a for a in COMPARISON.arms)
     close: dict[str, Any] = {"difference": 0.001, "ci_low": -0.004, "ci_high": 0.004}
-    text = write_verdict(DESIGN, _edit(TUNED, replace(COMPARISON, arms=arms), **close))
+    text = _write(_edit(TUNED, replace(COMPARISON, arms=arms), **close))
     assert text.startswith("Nothing was shown to be learnt by the frozen probe (logistic")
     assert "52.0 % (95 % CI 44.0 to 60.0, patients resampled), not shown to be better than" in text
     assert "enough to within" not in text
@@ -130,10 +134,10 @@ def test_lower_is_better_turns_gains_around() -> None:
 
 
 def test_other_probes_share_sentences() -> None:
-    text = write_verdict(DESIGN, _edit("net+knn", p_adjusted=0.5))
+    text = _write(_edit("net+knn", p_adjusted=0.5))
     assert "The data do not resolve k-nearest neighbours on net against the reference." in text
     better: dict[str, Any] = {"difference": 0.05, "ci_low": 0.02, "ci_high": 0.08}
-    text = write_verdict(DESIGN, _edit("net+knn", p_adjusted=0.01, test_difference=0.05, **better))
+    text = _write(_edit("net+knn", p_adjusted=0.01, test_difference=0.05, **better))
     assert "K-nearest neighbours on net is better than the reference: +5.0 pp balanced" in text
 
 
@@ -204,7 +208,7 @@ def test_no_numbers_make_the_verdict_say_what_it_must_not(
         test_ci_low=test_low,
         test_ci_high=test_high,
     )
-    text = write_verdict(DESIGN, comparison)
+    text = _write(comparison)
     _check_words(text)
     contrast = next(c for c in comparison.contrasts if c.arm_a == TUNED)
     assert (". Fine-tuned net is better" in text) == (contrast.outcome == "better")
@@ -261,8 +265,8 @@ def test_fewer_repeats_failures_and_devices_are_named() -> None:
     arms = [*ARMS[:2], arm("net+full", "finetune", n_repeats=1, device="cuda")]
     failure = Failure("net+xgboost", "probe", "ValueError: something long")
     caveats = " | ".join(compare(draw_results(arms, failures=(failure,)), n_boot=20).caveats)
-    assert "The contrast with net+full uses the first 1 of 3 repeats" in caveats
-    assert "net+full rests on a single repeat" in caveats
+    assert "The contrast with fine-tuned net uses the first 1 of 3 repeats" in caveats
+    assert "Fine-tuned net rests on a single repeat" in caveats
     assert "Arm net+xgboost failed and is not compared" in caveats
     assert "different devices (cpu, cuda)" in caveats
 

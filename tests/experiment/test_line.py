@@ -256,6 +256,7 @@ def test_steps_one_by_one_give_what_run_gives(finished: Path, tmp_path: Path) ->
     partial = experiment.compare_arms(config)
     assert [arm["kind"] for arm in partial["arms"]] == ["probe", "finetune"]
     assert len(partial["provenance"]["pending"]) == 2
+    assert "not run yet" in partial["caveats"][0]
     experiment.probe_arms(config)
     experiment.report(config)
     assert numbers_of(read_report(tmp_path)) == numbers_of(read_report(finished))
