@@ -131,7 +131,7 @@ class FineTuneConfig(_Section):
     strategy: Literal["full"] = "full"
     epochs: PositiveInt = 10
     image_size: Annotated[int, Field(ge=32)] | None = None
-    batch_size: PositiveInt = 32
+    batch_size: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     repeats: PositiveInt | None = None

@@ -9,6 +9,12 @@ import yaml
 
 from featurebench.config import dump_config
 from featurebench.errors import ConfigError
+from featurebench.experiment.arms import (
+    arm_status,
+    declare_fine_tunes,
+    declare_probes,
+    run_arms,
+)
 from featurebench.experiment.console import QUIET, Console
 from featurebench.experiment.index import update_index
 from featurebench.experiment.study import find_bad_tiles, load_tiles, make_study
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from featurebench.config import ExperimentConfig
+    from featurebench.experiment.arms import Arm
     from featurebench.experiment.study import Study
     from featurebench.store import EmbeddingSpec, FeatureStore
     from featurebench.tiles import TileManifest
@@ -46,10 +53,14 @@ def run(config: ExperimentConfig, console: Console = QUIET) -> Path:
     Path
         Of ``report.html``.
     """
+    from featurebench.experiment.checks import check_reference, check_settings
+
+    check_settings(config)
     tiles, specs = embed_tiles(config, console)
     study, store = _lay_out(config, tiles, specs, console)
-    _run_probes(config, study, store, specs, console)
-    _run_fine_tunes(config, study, console)
+    probes, fine_tunes = _declare(config, study, specs)
+    check_reference(config, [*probes, *fine_tunes])
+    run_arms(config, [*probes, *fine_tunes], study, store, console)
     return report(config, console)
 
 
@@ -75,13 +86,17 @@ def probe_arms(
     MissingRowsError
         If tiles are still to be embedded.
     """
+    from featurebench.experiment.checks import check_settings
     from featurebench.experiment.embedding import stored_specs
 
+    check_settings(config)
     _check_named("--head", head, config.heads)
     tiles = load_tiles(config, console)
     specs = stored_specs(config, tiles)
     study, store = _lay_out(config, tiles, specs, console)
-    _run_probes(config, study, store, specs, console, only=head)
+    probes, _ = _declare(config, study, specs)
+    chosen = [arm for arm in probes if head in {None, arm.head}]
+    run_arms(config, chosen, study, store, console)
 
 
 def fine_tune_arms(
@@ -99,7 +114,15 @@ def fine_tune_arms(
     tiles = load_tiles(config, console)
     specs = stored_specs(config, tiles)
     study, _ = _lay_out(config, tiles, specs, console)
-    _run_fine_tunes(config, study, console, model=model, strategy=strategy)
+    _, fine_tunes = _declare(config, study, specs)
+    chosen = [
+        arm
+        for arm in fine_tunes
+        if arm.fine_tune is not None
+        and model in {None, arm.fine_tune.model}
+        and strategy in {None, arm.fine_tune.strategy}
+    ]
+    run_arms(config, chosen, study, None, console)
 
 
 def compare_arms(config: ExperimentConfig) -> Mapping[str, Any]:
@@ -125,10 +148,11 @@ def report_is_fresh(config: ExperimentConfig) -> bool:
 
 def outlook(config: ExperimentConfig, console: Console = QUIET) -> None:
     """Say what `run` would do and what it would take from disk, and do nothing."""
-    from featurebench.experiment.arms import arm_status, declare_fine_tunes, declare_probes
+    from featurebench.experiment.checks import check_settings
     from featurebench.experiment.embedding import foresee, refused_tiles
     from featurebench.store import FeatureStore
 
+    check_settings(config)
     tiles = load_tiles(config, console)
     specs, complete = foresee(config, tiles, console) if config.backbones else ([], True)
     known_bad = refused_tiles(FeatureStore.open(config.store), specs) if specs and complete else []
@@ -164,46 +188,15 @@ def _lay_out(
     return study, store
 
 
-def _run_probes(
-    config: ExperimentConfig,
-    study: Study,
-    store: FeatureStore | None,
-    specs: list[EmbeddingSpec],
-    console: Console,
-    *,
-    only: str | None = None,
-) -> None:
-    from featurebench.experiment.arms import declare_probes, run_arms
-
-    arms = declare_probes(config, specs, study)
-    update_index(config.output.results, study, "probe", arms)
-    chosen = [arm for arm in arms if only in {None, arm.head}]
-    run_arms(config, chosen, study, store, console)
-
-
-def _run_fine_tunes(
-    config: ExperimentConfig,
-    study: Study,
-    console: Console,
-    *,
-    model: str | None = None,
-    strategy: str | None = None,
-) -> None:
-    if not config.finetune:
-        update_index(config.output.results, study, "finetune", [])
-        return
-    from featurebench.experiment.arms import declare_fine_tunes, run_arms
-
-    arms = declare_fine_tunes(config, study)
-    update_index(config.output.results, study, "finetune", arms)
-    chosen = [
-        arm
-        for arm in arms
-        if arm.fine_tune is not None
-        and model in {None, arm.fine_tune.model}
-        and strategy in {None, arm.fine_tune.strategy}
-    ]
-    run_arms(config, chosen, study, None, console)
+def _declare(
+    config: ExperimentConfig, study: Study, specs: list[EmbeddingSpec]
+) -> tuple[list[Arm], list[Arm]]:
+    """Declare all arms before the first one runs, and list them in the index."""
+    probes = declare_probes(config, specs, study)
+    fine_tunes = declare_fine_tunes(config, study)
+    update_index(config.output.results, study, "probe", probes)
+    update_index(config.output.results, study, "finetune", fine_tunes)
+    return probes, fine_tunes
 
 
 def _save_resolved(config: ExperimentConfig) -> None:

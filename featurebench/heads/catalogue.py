@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import ConfigError
@@ -17,14 +16,14 @@ if TYPE_CHECKING:
 def _logistic(seed: int, threads: int, **params: Any) -> ClassifierMixin:  # noqa: ANN401
     from featurebench.heads.logistic import LogisticProbe
 
-    return LogisticProbe(**params)
+    return _make("logistic", LogisticProbe, params)
 
 
 def _knn(seed: int, threads: int, **params: Any) -> ClassifierMixin:  # noqa: ANN401
     from sklearn.neighbors import KNeighborsClassifier
 
     renamed = {"n_neighbors": params.pop("k", 20), "metric": "cosine", **params}
-    return KNeighborsClassifier(n_jobs=threads, **renamed)
+    return _make("knn", KNeighborsClassifier, renamed, n_jobs=threads)
 
 
 def _xgboost(seed: int, threads: int, **params: Any) -> ClassifierMixin:  # noqa: ANN401
@@ -39,9 +38,8 @@ def _xgboost(seed: int, threads: int, **params: Any) -> ClassifierMixin:  # noqa
         "colsample_bytree": 0.1,
         "tree_method": "hist",
     }
-    known = {*inspect.signature(XGBClassifier.__init__).parameters, *XGBClassifier().get_params()}
-    _refuse_unknown("xgboost", params, known)
-    return XGBClassifier(**{**defaults, **params}, n_jobs=threads, random_state=seed, verbosity=0)
+    fixed = {"n_jobs": threads, "random_state": seed, "verbosity": 0}
+    return _make("xgboost", XGBClassifier, {**defaults, **params}, **fixed)
 
 
 def _lightgbm(seed: int, threads: int, **params: Any) -> ClassifierMixin:  # noqa: ANN401
@@ -54,21 +52,33 @@ def _lightgbm(seed: int, threads: int, **params: Any) -> ClassifierMixin:  # noq
         "min_child_samples": 10,
         "colsample_bytree": 0.1,
     }
-    _refuse_unknown("lightgbm", params, set(LGBMClassifier().get_params()))
+    fixed = {"n_jobs": threads, "random_state": seed, "deterministic": True, "verbosity": -1}
     settings = {**defaults, **params}
-    fixed: dict[str, Any] = {
-        "n_jobs": threads,
-        "random_state": seed,
-        "deterministic": True,
-        "verbosity": -1,
-    }
-    return LGBMClassifier(**settings, **fixed, force_row_wise=True)
+    return _make("lightgbm", LGBMClassifier, settings, **fixed, force_row_wise=True)
 
 
 def _dummy(seed: int, threads: int, **params: Any) -> ClassifierMixin:  # noqa: ANN401
     from sklearn.dummy import DummyClassifier
 
-    return DummyClassifier(**{"strategy": "prior", **params}, random_state=seed)
+    return _make("dummy", DummyClassifier, {"strategy": "prior", **params}, random_state=seed)
+
+
+def _make(
+    head: str,
+    estimator: Callable[..., ClassifierMixin],
+    params: dict[str, Any],
+    **fixed: Any,  # noqa: ANN401
+) -> ClassifierMixin:
+    """Refuse unknown parameters: the boosted trees would take a typo without a word."""
+    known = estimator().get_params()
+    for key in params:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+            raise ConfigError(f"head {head!r} has no parameter {key!r}: {hint}")
+        if key in fixed:
+            raise ConfigError(f"head {head!r}: {key!r} is set by featurebench; leave it out")
+    return estimator(**params, **fixed)
 
 
 HEADS: dict[str, Callable[..., ClassifierMixin]] = {
@@ -116,16 +126,4 @@ def make_head(
         near = difflib.get_close_matches(name, HEADS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(f"unknown head {name!r}: {hint}use one of {', '.join(HEADS)}")
-    try:
-        return HEADS[name](seed, threads, **params)
-    except TypeError as error:
-        raise ConfigError(f"head {name!r} cannot be made: {error}") from error
-
-
-def _refuse_unknown(head: str, params: dict[str, Any], known: set[str]) -> None:
-    """Raise at an unknown keyword: the boosted trees would take it without a word."""
-    for key in params:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"head {head!r} has no parameter {key!r}{hint}")
+    return HEADS[name](seed, threads, **params)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -265,6 +266,32 @@ def test_steps_one_by_one_give_what_run_gives(finished: Path, tmp_path: Path) ->
 def test_unknown_group_is_named(copied: Path, run_again: RunAgain) -> None:
     with pytest.raises(ConfigError, match="no column 'hospital'; they have"):
         run_again(copied, "splits.group=hospital")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("heads.logistic.Cx=3", "head 'logistic' has no parameter 'Cx': did you mean 'Cs'?"),
+        ("heads.svm={}", "unknown head 'svm'"),
+        ("compare.metric=acuracy", "compare.metric 'acuracy' is unknown: did you mean 'accuracy'"),
+        ("backbones.0.weights=lost.pth", "backbones.0.weights: no file"),
+        ("finetune.0.weights=lost.pth", "finetune.0.weights: no file"),
+    ],
+)
+def test_typo_is_found_before_any_tile_is_embedded(
+    tmp_path: Path, finished: Path, run_again: RunAgain, override: str, message: str
+) -> None:
+    (tmp_path / "small.yaml").write_text((finished / "small.yaml").read_text())
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run_again(tmp_path, override)
+    assert not (tmp_path / "stores").exists()
+
+
+def test_unknown_reference_is_found_before_any_arm_runs(copied: Path, run_again: RunAgain) -> None:
+    _remove(copied / "results/small/runs")
+    with pytest.raises(ConfigError, match=r"did you mean 'tf_efficientnet_lite0\.package"):
+        run_again(copied, "compare.reference=efficientnet_lite0.package+logistic")
+    assert not (copied / "results/small/runs").exists()
 
 
 def test_two_fine_tunes_need_two_names(copied: Path, run_again: RunAgain) -> None:

@@ -124,12 +124,19 @@ def test_probe_standardises_within_inner_folds(data: Data) -> None:
 def test_names_and_parameters_are_checked() -> None:
     with pytest.raises(ConfigError, match="did you mean 'logistic'"):
         make_head("logisitc")
-    with pytest.raises(ConfigError, match="head 'knn' cannot be made"):
+    with pytest.raises(
+        ConfigError, match="head 'knn' has no parameter 'neighbours': did you mean 'n_neighbors'"
+    ):
         make_head("knn", neighbours=3)
     with pytest.raises(ConfigError, match="no parameter 'max_dept': did you mean 'max_depth'"):
         make_head("xgboost", max_dept=3)
     with pytest.raises(ConfigError, match="no parameter 'num_leafs'"):
         make_head("lightgbm", num_leafs=3)
+
+
+def test_what_featurebench_sets_is_not_to_be_set() -> None:
+    with pytest.raises(ConfigError, match="'n_jobs' is set by featurebench"):
+        make_head("xgboost", n_jobs=8)
 
 
 def test_parameters_override_defaults() -> None:

@@ -1,0 +1,53 @@
+"""What can be checked before hours of work: heads, metric, weight files and the reference."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurebench.config import WEIGHT_SOURCES
+from featurebench.errors import ConfigError
+from featurebench.heads import make_head
+from featurebench.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from featurebench.config import ExperimentConfig
+    from featurebench.experiment.arms import Arm
+
+
+def check_settings(config: ExperimentConfig) -> None:
+    """Refuse what would fail only after the tiles are embedded.
+
+    Raises
+    ------
+    ConfigError
+        If a head, its parameter, the metric or a weight file does not exist.
+    """
+    for name, params in config.heads.items():
+        make_head(name, **params)
+    if config.compare.metric not in METRICS:
+        raise ConfigError(_unknown("compare.metric", config.compare.metric, METRICS))
+    for section in ("backbones", "finetune"):
+        for i, entry in enumerate(getattr(config, section)):
+            if entry.weights not in WEIGHT_SOURCES and not Path(entry.weights).is_file():
+                raise ConfigError(
+                    f"{section}.{i}.weights: no file {entry.weights}; give a path, or one of "
+                    f"{', '.join(WEIGHT_SOURCES)}"
+                )
+
+
+def check_reference(config: ExperimentConfig, arms: Sequence[Arm]) -> None:
+    """Refuse a reference that is none of the declared arms."""
+    names = [arm.name for arm in arms]
+    if config.compare.reference is not None and config.compare.reference not in names:
+        raise ConfigError(_unknown("compare.reference", config.compare.reference, names))
+
+
+def _unknown(key: str, value: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(names)}"
+    return f"{key} {value!r} is unknown: {hint}"
