@@ -1,0 +1,116 @@
+"""How long work shows itself: bars on a terminal, plain lines elsewhere, errors in one line."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from click.testing import CliRunner
+
+from featurebench import cli
+from featurebench.cli import main
+from featurebench.errors import FeatureBenchError, StoreError
+from featurebench.experiment import QUIET
+
+
+def test_plain_lines_come_every_few_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 4.0, 11.0, 12.0, 40.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    with cli._plain("embedding x", 1000) as advance:
+        for _ in range(4):
+            advance(250)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["...        embedding x: 500/1,000, 45.5/s, 11 s left"]
+
+
+def test_nothing_is_printed_for_short_work(capsys: pytest.CaptureFixture[str]) -> None:
+    with cli._plain("short", 3) as advance:
+        for _ in range(3):
+            advance(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_bar_shows_label_and_count_and_is_gone_afterwards(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with cli._bar("embedding x", 10) as advance:
+        advance(4)
+        advance(6)
+    err = capsys.readouterr().err
+    assert "embedding x" in err
+    assert "10/10" in err
+    # The last thing written erases the line.
+    assert err.rstrip().endswith(("\x1b[2K", "\x1b[?25h"))
+
+
+def test_quiet_console_takes_everything_and_says_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    QUIET.say("step", "message")
+    with QUIET.track("label", 5) as advance:
+        advance(5)
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+@pytest.mark.parametrize("error", [FeatureBenchError("mend it"), StoreError("the disk is full")])
+def test_what_the_user_can_mend_is_status_2(
+    monkeypatch: pytest.MonkeyPatch, error: FeatureBenchError
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("featurebench.experiment.write_starter", fail)
+    result = CliRunner().invoke(main, ["init", "."])
+    assert result.exit_code == 2
+    assert result.stderr == f"featurebench: {error}\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("featurebench.experiment.write_starter", fail)
+    result = CliRunner().invoke(main, ["init", "."])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, KeyError)
+
+
+def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featurebench.experiment.write_starter", stop)
+    result = CliRunner().invoke(main, ["init", "."])
+    assert result.exit_code == 130
+    assert "goes on from there" in result.stderr
+
+
+def test_sigterm_is_status_143(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli._on_sigterm(signal.SIGTERM, None)
+    assert caught.value.code == 143
+    assert "goes on from there" in capsys.readouterr().err
+
+
+def test_unknown_verb_and_option_are_status_2() -> None:
+    for arguments in (["prob"], ["run"], ["run", "x.yaml", "--fast"], ["store"]):
+        assert CliRunner().invoke(main, arguments).exit_code == 2
+
+
+def test_device_of_the_command_line_wins(tmp_path: object) -> None:
+    from pathlib import Path
+
+    from featurebench.config import load_config
+
+    file = Path(str(tmp_path)) / "study.yaml"
+    file.write_text("data: {folder: x}\nbackbones: [{model: y}]\nheads: {knn: }\n")
+    config = load_config(file)
+    assert cli._on_device(config, None) is config
+    changed = cli._on_device(config, "cuda:1")
+    assert (changed.compute.device, config.compute.device) == ("cuda:1", "auto")
+    assert changed.base == config.base
