@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from featurebench.evaluation import cross_validate
     from featurebench.experiment import run
     from featurebench.extraction import extract
-    from featurebench.finetuning import fine_tune
+    from featurebench.finetuning import Recipe, fine_tune
     from featurebench.heads import make_head
     from featurebench.results import ResultsTable, RunResult
     from featurebench.splits import SplitPlan
@@ -25,6 +25,7 @@ __all__ = [
     "Comparison",
     "EmbeddingSpec",
     "FeatureStore",
+    "Recipe",
     "ResultsTable",
     "RunResult",
     "SplitPlan",
@@ -42,6 +43,7 @@ _HOME = {
     "Comparison": "comparison",
     "EmbeddingSpec": "store",
     "FeatureStore": "store",
+    "Recipe": "finetuning",
     "ResultsTable": "results",
     "RunResult": "results",
     "SplitPlan": "splits",

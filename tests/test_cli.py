@@ -184,7 +184,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(finished: Path, tmp_
         ) as process:
             try:
                 # Ever longer lives, since every start alone costs seconds.
-                process.communicate(timeout=rng.uniform(1, 6 + 2 * attempt))
+                process.communicate(timeout=rng.uniform(2, 7 + attempt / 2))
                 break
             except subprocess.TimeoutExpired:
                 process.kill()

@@ -195,7 +195,7 @@ def _recognise_start(
     config: ExperimentConfig, study: Study, entry: FineTuneConfig, *, remember: bool
 ) -> Mapping[str, Any]:
     """Give ``params`` and ``fingerprint`` of a fine-tune; loads its network at the first time."""
-    settings = entry.model_dump(exclude={"name", "repeats"})
+    settings = _training(entry)
     how: dict[str, Any] = {
         "repeats": _repeats(study, entry),
         "grouped": study.groups is not None,
@@ -215,8 +215,13 @@ def _recognise_start(
     return answer
 
 
+def _training(entry: FineTuneConfig) -> dict[str, Any]:
+    """Give the parameters of the entry's `Recipe`."""
+    return entry.model_dump(exclude={"name", "repeats"})
+
+
 def _repeats(study: Study, entry: FineTuneConfig) -> int:
-    """Repeats of a fine-tune: as asked for, at most those of the plan."""
+    """Give the repeats of a fine-tune: as asked for, at most those of the plan."""
     return min(entry.repeats or study.plan.n_repeats, study.plan.n_repeats)
 
 
@@ -297,7 +302,7 @@ def _run_fine_tune(
 ) -> RunResult:
     import numpy as np
 
-    from featurebench.finetuning import count_passes, fine_tune
+    from featurebench.finetuning import Recipe, count_passes, fine_tune
 
     groups = study.groups
     codes = None if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
@@ -308,7 +313,9 @@ def _run_fine_tune(
         return fine_tune(
             study.tiles,
             study.plan,
+            Recipe(**_training(entry)),
             arm=arm.name,
+            repeats=repeats,
             groups=codes,
             seed=config.splits.seed,
             device=resolve_device(config.compute.device),
@@ -316,8 +323,6 @@ def _run_fine_tune(
             workers=config.compute.workers,
             fold_dir=run_folder(root, arm.name, arm.run_id) / "folds",
             progress=advance,
-            repeats=repeats,
-            **entry.model_dump(exclude={"name", "repeats"}),
         )
 
 

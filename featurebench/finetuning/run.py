@@ -16,7 +16,6 @@ from featurebench.errors import ConfigError, SplitError
 from featurebench.finetuning.dataset import TilePixels
 from featurebench.finetuning.folds import FoldOutcome, fold_key
 from featurebench.finetuning.learner import FoldLearner, create, passes
-from featurebench.finetuning.recipe import Recipe
 from featurebench.finetuning.training import Feed, precision_on
 from featurebench.metrics import score_folds
 from featurebench.results import Cost, FoldScore, RunResult
@@ -24,6 +23,7 @@ from featurebench.results import Cost, FoldScore, RunResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from featurebench.finetuning.recipe import Recipe
     from featurebench.splits import Split, SplitPlan
     from featurebench.tiles import TileManifest
 
@@ -87,23 +87,10 @@ def count_passes(plan: SplitPlan, *, epochs: int, repeats: int | None = None) ->
 def fine_tune(
     manifest: TileManifest,
     plan: SplitPlan,
+    recipe: Recipe,
     *,
-    arm: str,
-    model: str,
-    weights: str = Recipe.weights,
-    model_args: Mapping[str, Any] | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
+    arm: str | None = None,
     base_dir: Path | None = None,
-    strategy: str = Recipe.strategy,
-    epochs: int = Recipe.epochs,
-    image_size: int | None = Recipe.image_size,
-    batch_size: int = Recipe.batch_size,
-    learning_rate: float = Recipe.learning_rate,
-    weight_decay: float = Recipe.weight_decay,
-    warmup_fraction: float = Recipe.warmup_fraction,
-    patience: int = Recipe.patience,
-    validation_fraction: float = Recipe.validation_fraction,
-    color_jitter: float = Recipe.color_jitter,
     repeats: int | None = None,
     groups: npt.NDArray[np.int64] | None = None,
     seed: int = 0,
@@ -126,11 +113,10 @@ def fine_tune(
         Tiles of the plan, in its order.
     plan
         Folds shared by all arms.
+    recipe
+        Network, weights and how it is trained.
     arm
-        Name of the arm within the experiment.
-    model, weights, model_args, preprocessing, strategy, epochs, image_size, batch_size, \
-learning_rate, weight_decay, warmup_fraction, patience, validation_fraction, color_jitter
-        See `Recipe`.
+        Name of the arm within the experiment; by default ``<model>+<strategy>``.
     base_dir
         Folder that a relative path of a weight file is relative to.
     repeats
@@ -173,6 +159,7 @@ learning_rate, weight_decay, warmup_fraction, patience, validation_fraction, col
     Examples
     --------
     >>> import tempfile
+    >>> from featurebench.finetuning import Recipe
     >>> from featurebench.splits import SplitPlan
     >>> from featurebench.tiles import write_cohort
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -181,68 +168,12 @@ learning_rate, weight_decay, warmup_fraction, patience, validation_fraction, col
     ...     plan = SplitPlan.draw(
     ...         tiles.labels, patients, folds=2, tile_ids=tiles.table["tile_id"]
     ...     )
-    ...     run = fine_tune(
-    ...         tiles,
-    ...         plan,
-    ...         arm="test_resnet+full",
-    ...         model="test_resnet",
-    ...         weights="random",
-    ...         image_size=32,
-    ...         epochs=1,
-    ...         groups=patients,
-    ...     )
+    ...     recipe = Recipe("test_resnet", weights="random", image_size=32, epochs=1)
+    ...     run = fine_tune(tiles, plan, recipe, groups=patients)
     >>> run.y_prob.shape
     (1, 16, 2)
     """
-    recipe = Recipe(
-        model=model,
-        weights=weights,
-        model_args=dict(model_args or {}),
-        preprocessing=dict(preprocessing or {}),
-        strategy=strategy,
-        epochs=epochs,
-        image_size=image_size,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        warmup_fraction=warmup_fraction,
-        patience=patience,
-        validation_fraction=validation_fraction,
-        color_jitter=color_jitter,
-    )
-    return _run(
-        manifest,
-        plan,
-        recipe,
-        arm=arm,
-        base_dir=base_dir,
-        repeats=repeats,
-        groups=groups,
-        seed=seed,
-        device=_checked_device(device),
-        threads=threads,
-        workers=workers,
-        fold_dir=fold_dir,
-        progress=progress or (lambda _: None),
-    )
-
-
-def _run(
-    manifest: TileManifest,
-    plan: SplitPlan,
-    recipe: Recipe,
-    *,
-    arm: str,
-    base_dir: Path | None,
-    repeats: int | None,
-    groups: npt.NDArray[np.int64] | None,
-    seed: int,
-    device: torch.device,
-    threads: int | None,
-    workers: int,
-    fold_dir: Path | None,
-    progress: Callable[[int], None],
-) -> RunResult:
+    used = _checked_device(device)
     _check_tiles(manifest, plan, groups)
     splits = _chosen(plan, repeats)
     n_repeats = splits[-1].repeat + 1
@@ -251,13 +182,13 @@ def _run(
     )
     learner = FoldLearner(
         recipe=recipe,
-        feed=_feed(manifest, recipe, start.params, device, workers),
+        feed=_feed(manifest, recipe, start.params, used, workers),
         labels=manifest.labels,
         groups=groups,
         n_classes=len(manifest.classes),
         seed=seed,
         base_dir=base_dir,
-        progress=progress,
+        progress=progress or (lambda _: None),
         fold_dir=fold_dir,
         key=_fold_key(start, manifest, plan, groups, seed),
     )
@@ -266,7 +197,7 @@ def _run(
     y_prob = _out_of_fold(outcomes, (n_repeats, len(manifest), len(manifest.classes)))
     scores = score_folds(manifest.labels, y_prob, plan.test_fold[:n_repeats])
     return RunResult(
-        arm=arm,
+        arm=arm or f"{recipe.model}+{recipe.strategy}",
         kind="finetune",
         embedding=None,
         head=None,
@@ -279,9 +210,9 @@ def _run(
         y_prob=y_prob,
         scores=tuple(FoldScore(*row) for row in scores),
         cost=sum((outcome.cost for outcome in outcomes), Cost()),
-        device=str(device),
+        device=str(used),
         details={
-            "precision": precision_on(device),
+            "precision": precision_on(used),
             "folds": [dict(outcome.details) for outcome in outcomes],
         },
     )

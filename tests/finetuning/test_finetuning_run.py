@@ -40,6 +40,14 @@ SMALL: dict[str, Any] = {
 }
 
 
+def tune(manifest: TileManifest, plan: SplitPlan, **settings: Any) -> RunResult:
+    """Call `fine_tune` with the recipe's settings and the others in one."""
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    recipe = Recipe(**{name: value for name, value in settings.items() if name in names})
+    others = {name: value for name, value in settings.items() if name not in names}
+    return fine_tune(manifest, plan, recipe, **others)
+
+
 @pytest.fixture
 def cohort(make_cohort: MakeCohort) -> TileManifest:
     return make_cohort()
@@ -58,7 +66,7 @@ def plan(cohort: TileManifest, draw_plan: DrawPlan) -> SplitPlan:
 def test_learns_a_colour_on_patients_it_never_saw(
     cohort: TileManifest, plan: SplitPlan, groups: npt.NDArray[np.int64]
 ) -> None:
-    run = fine_tune(cohort, plan, groups=groups, **SMALL | {"epochs": 8, "learning_rate": 0.01})
+    run = tune(cohort, plan, groups=groups, **SMALL | {"epochs": 8, "learning_rate": 0.01})
     assert run.y_prob.shape == (1, 48, 2)
     assert run.y_prob.dtype == np.float32
     np.testing.assert_allclose(run.y_prob.sum(axis=2), 1, atol=1e-6)
@@ -73,7 +81,7 @@ def test_learns_a_colour_on_patients_it_never_saw(
 def test_result_says_what_was_done(
     cohort: TileManifest, plan: SplitPlan, groups: npt.NDArray[np.int64]
 ) -> None:
-    run = fine_tune(cohort, plan, groups=groups, seed=5, **SMALL)
+    run = tune(cohort, plan, groups=groups, seed=5, **SMALL)
     assert (run.kind, run.strategy, run.embedding, run.head) == ("finetune", "full", None, None)
     assert (run.plan_id, run.seed, run.classes) == (plan.id, 5, ("class0", "class1"))
     assert run.cost.wall_s > 0
@@ -99,7 +107,7 @@ def test_three_classes(
 ) -> None:
     tiles = make_cohort(classes=3, patients=9)
     settings = SMALL | {"epochs": 8, "learning_rate": 0.01}
-    run = fine_tune(tiles, draw_plan(tiles), groups=patient_codes(tiles), **settings)
+    run = tune(tiles, draw_plan(tiles), groups=patient_codes(tiles), **settings)
     assert run.y_prob.shape == (1, 36, 3)
     assert balanced_accuracy_score(tiles.labels, run.y_prob[0].argmax(axis=1)) > 0.8
 
@@ -107,10 +115,10 @@ def test_three_classes(
 def test_same_settings_same_bits_and_other_seed_other_bits(
     cohort: TileManifest, plan: SplitPlan, groups: npt.NDArray[np.int64]
 ) -> None:
-    first = fine_tune(cohort, plan, groups=groups, **SMALL)
+    first = tune(cohort, plan, groups=groups, **SMALL)
     torch.rand(7)
-    again = fine_tune(cohort, plan, groups=groups, **SMALL)
-    other = fine_tune(cohort, plan, groups=groups, seed=1, **SMALL)
+    again = tune(cohort, plan, groups=groups, **SMALL)
+    other = tune(cohort, plan, groups=groups, seed=1, **SMALL)
     np.testing.assert_array_equal(first.y_prob, again.y_prob)
     assert first.run_id == again.run_id != other.run_id
     assert not np.array_equal(first.y_prob, other.y_prob)
@@ -119,7 +127,7 @@ def test_same_settings_same_bits_and_other_seed_other_bits(
 def test_leaves_the_callers_random_state(cohort: TileManifest, plan: SplitPlan) -> None:
     torch.manual_seed(11)
     before = torch.get_rng_state()
-    fine_tune(cohort, plan, **SMALL | {"epochs": 1})
+    tune(cohort, plan, **SMALL | {"epochs": 1})
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -135,7 +143,7 @@ def test_threads_are_set_for_training_only(
 
     monkeypatch.setattr(learner, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fine_tune(cohort, plan, **SMALL | {"threads": threads + 1})
+        tune(cohort, plan, **SMALL | {"threads": threads + 1})
     assert (during, torch.get_num_threads()) == ([threads + 1], threads)
 
 
@@ -143,11 +151,11 @@ def test_test_tiles_do_not_touch_training(
     cohort: TileManifest, plan: SplitPlan, groups: npt.NDArray[np.int64]
 ) -> None:
     """Swap the labels of fold 0's test tiles: its predictions must not move by a bit."""
-    honest = fine_tune(cohort, plan, groups=groups, **SMALL)
+    honest = tune(cohort, plan, groups=groups, **SMALL)
     _, test = next(iter(plan))
     table = cohort.table.copy()
     table.loc[test, "label"] = ["class1" if c == 0 else "class0" for c in cohort.labels[test]]
-    swapped = fine_tune(dataclasses.replace(cohort, table=table), plan, groups=groups, **SMALL)
+    swapped = tune(dataclasses.replace(cohort, table=table), plan, groups=groups, **SMALL)
     np.testing.assert_array_equal(honest.y_prob[0, test], swapped.y_prob[0, test])
     rest = np.setdiff1d(np.arange(len(cohort)), test)
     assert not np.array_equal(honest.y_prob[0, rest], swapped.y_prob[0, rest])
@@ -180,7 +188,7 @@ def test_learns_from_and_watches_disjoint_training_patients(
         return history
 
     monkeypatch.setattr(learner, "train", spy)
-    fine_tune(cohort, plan, groups=groups, **SMALL)
+    tune(cohort, plan, groups=groups, **SMALL)
     for (used, watched, validation), (rows, _) in zip(seen, plan, strict=True):
         assert used | watched == set(rows.tolist())
         assert watched == validation != set()
@@ -195,27 +203,25 @@ def test_resumed_run_equals_an_undisturbed_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = fine_tune(cohort, plan, groups=groups, fold_dir=tmp_path / "folds", **SMALL)
+    whole = tune(cohort, plan, groups=groups, fold_dir=tmp_path / "folds", **SMALL)
     folder = tmp_path / "folds"
     assert sorted(f.name for f in folder.iterdir()) == [f"fold_r0_f{f}.npz" for f in range(3)]
     (folder / "fold_r0_f1.npz").unlink()
     (folder / "fold_r0_f2.npz").write_bytes(b"torn")
     passes: list[int] = []
-    resumed = fine_tune(
-        cohort, plan, groups=groups, fold_dir=folder, progress=passes.append, **SMALL
-    )
+    resumed = tune(cohort, plan, groups=groups, fold_dir=folder, progress=passes.append, **SMALL)
     _assert_same(resumed, whole)
     assert sum(passes) == count_passes(plan, epochs=2)
 
     monkeypatch.setattr(learner, "train", None)
-    loaded = fine_tune(cohort, plan, groups=groups, fold_dir=folder, **SMALL)
+    loaded = tune(cohort, plan, groups=groups, fold_dir=folder, **SMALL)
     _assert_same(loaded, resumed)
     assert loaded.cost == resumed.cost
     with pytest.raises(TypeError):
-        fine_tune(cohort, plan, groups=groups, fold_dir=folder, **SMALL | {"learning_rate": 2e-4})
+        tune(cohort, plan, groups=groups, fold_dir=folder, **SMALL | {"learning_rate": 2e-4})
     relabelled = cohort.table.assign(label=cohort.table["label"].to_list()[::-1])
     with pytest.raises(TypeError):
-        fine_tune(
+        tune(
             dataclasses.replace(cohort, table=relabelled),
             plan,
             groups=groups,
@@ -238,8 +244,8 @@ def test_first_repeats_are_those_of_a_longer_run(
 ) -> None:
     plan = draw_plan(cohort, folds=2, repeats=2)
     settings = SMALL | {"epochs": 1, "fold_dir": tmp_path / "folds"}
-    one = fine_tune(cohort, plan, repeats=1, **settings)
-    both = fine_tune(cohort, plan, **settings)
+    one = tune(cohort, plan, repeats=1, **settings)
+    both = tune(cohort, plan, **settings)
     assert (one.n_repeats, both.n_repeats) == (1, 2)
     np.testing.assert_array_equal(both.y_prob[0], one.y_prob[0])
     assert not np.array_equal(both.y_prob[1], both.y_prob[0])
@@ -253,7 +259,7 @@ def test_hold_out_uses_the_plans_own_validation_tiles(
     ids = cohort.table["tile_id"].to_numpy(dtype=np.str_)
     plan = SplitPlan.holdout(cohort.labels, groups, fractions=(0.5, 0.25, 0.25), tile_ids=ids)
     passes: list[int] = []
-    run = fine_tune(cohort, plan, groups=groups, progress=passes.append, **SMALL)
+    run = tune(cohort, plan, groups=groups, progress=passes.append, **SMALL)
     (split,) = plan.splits()
     assert split.validation is not None
     (fold,) = run.details["folds"]
@@ -269,7 +275,7 @@ def test_hold_out_uses_the_plans_own_validation_tiles(
 
 
 def test_without_validation_all_epochs_are_run(cohort: TileManifest, plan: SplitPlan) -> None:
-    run = fine_tune(cohort, plan, validation_fraction=0, **SMALL)
+    run = tune(cohort, plan, validation_fraction=0, **SMALL)
     for fold in run.details["folds"]:
         assert (fold["n_validation"], fold["epochs"], fold["best_epoch"]) == (0, 2, 2)
         assert fold["validation_loss"] == []
@@ -281,27 +287,27 @@ def test_two_training_patients_are_refused_by_name_of_the_remedy(
     tiles = make_cohort(patients=4)
     plan = draw_plan(tiles, folds=2)
     with pytest.raises(SplitError, match="or set validation_fraction to 0"):
-        fine_tune(tiles, plan, groups=patient_codes(tiles), **SMALL)
+        tune(tiles, plan, groups=patient_codes(tiles), **SMALL)
 
 
 def test_exploding_loss_names_the_remedy(cohort: TileManifest, plan: SplitPlan) -> None:
     with pytest.raises(ConfigError, match=r"learning_rate 1e\+30 .* epoch \d: lower learning_rate"):
-        fine_tune(cohort, plan, **SMALL | {"learning_rate": 1e30})
+        tune(cohort, plan, **SMALL | {"learning_rate": 1e30})
 
 
 def test_tile_that_does_not_decode_is_named(cohort: TileManifest, plan: SplitPlan) -> None:
     cohort.path_of(7).write_bytes(b"no image")
     with pytest.raises(TileError, match=r"^tile 't01_3': .*; take it out of the manifest$"):
-        fine_tune(cohort, plan, **SMALL)
+        tune(cohort, plan, **SMALL)
 
 
 def test_plan_of_other_tiles_is_refused(cohort: TileManifest, plan: SplitPlan) -> None:
     with pytest.raises(SplitError, match="not of these 47 tiles"):
-        fine_tune(cohort.take(np.arange(47)), plan, **SMALL)
+        tune(cohort.take(np.arange(47)), plan, **SMALL)
     with pytest.raises(SplitError, match="not of these 48 tiles in this order"):
-        fine_tune(cohort.take(np.arange(48)[::-1]), plan, **SMALL)
+        tune(cohort.take(np.arange(48)[::-1]), plan, **SMALL)
     with pytest.raises(SplitError, match="3 groups for 48 tiles"):
-        fine_tune(cohort, plan, groups=np.arange(3), **SMALL)
+        tune(cohort, plan, groups=np.arange(3), **SMALL)
 
 
 @pytest.mark.parametrize(
@@ -318,13 +324,13 @@ def test_settings_that_cannot_be_used(
     cohort: TileManifest, plan: SplitPlan, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        fine_tune(cohort, plan, **SMALL | settings)
+        tune(cohort, plan, **SMALL | settings)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_missing_cuda_is_refused(cohort: TileManifest, plan: SplitPlan) -> None:
     with pytest.raises(ConfigError, match="torch finds no CUDA here, use cpu"):
-        fine_tune(cohort, plan, **SMALL | {"device": "cuda"})
+        tune(cohort, plan, **SMALL | {"device": "cuda"})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA")
@@ -332,7 +338,7 @@ def test_learns_on_a_gpu(
     cohort: TileManifest, plan: SplitPlan, groups: npt.NDArray[np.int64]
 ) -> None:
     settings = SMALL | {"epochs": 8, "learning_rate": 0.01, "device": "cuda"}
-    run = fine_tune(cohort, plan, groups=groups, **settings)
+    run = tune(cohort, plan, groups=groups, **settings)
     assert balanced_accuracy_score(cohort.labels, run.y_prob[0].argmax(axis=1)) > 0.9
     assert run.cost.gpu_s == run.cost.wall_s
     assert run.details["folds"][0]["peak_gpu_memory_mb"] > 0
@@ -361,7 +367,7 @@ def test_real_tiles_real_weights(shared: Path) -> None:
     patients = pd.factorize(tiles.table["patient_id"])[0].astype(np.int64)
     ids = tiles.table["tile_id"].to_numpy(dtype=np.str_)
     plan = SplitPlan.draw(tiles.labels, patients, folds=3, tile_ids=ids)
-    run = fine_tune(
+    run = tune(
         tiles,
         plan,
         arm="lite0+full",
