@@ -47,7 +47,8 @@ def cross_validate(
     """Fit the head on the training side of every fold and predict its test side.
 
     A head with a parameter ``cv`` chooses its hyper-parameters on ``inner`` folds drawn from the
-    training tiles alone, grouped like the plan; in a hold-out plan on its validation part.
+    training tiles alone, grouped like the plan; in a hold-out plan on its validation part. What
+    was chosen is fitted on all that is not tested, validation tiles included.
 
     Parameters
     ----------
@@ -141,22 +142,24 @@ def _fit(
     seed: int,
 ) -> ClassifierMixin:
     fitted = clone(head)
-    train = split.train
+    rows, validation = _not_tested(split)
     if getattr(fitted, "needs_inner_folds", "cv" in fitted.get_params(deep=False)):
-        if split.validation is not None:
-            train, cv = _hold_out(split)
+        if validation is None:
+            of_rows = None if groups is None else groups[rows]
+            cv = list(inner_folds(y[rows], of_rows, folds=inner, seed=seed + split.repeat))
         else:
-            of_train = None if groups is None else groups[train]
-            cv = list(inner_folds(y[train], of_train, folds=inner, seed=seed + split.repeat))
+            cv = [validation]
         fitted.set_params(cv=cv)
-    return fitted.fit(X[train], y[train])
+    return fitted.fit(X[rows], y[rows])
 
 
-def _hold_out(split: Split) -> tuple[Codes, list[tuple[Codes, Codes]]]:
-    """Rows of training and validation, and the one inner fold that the plan already holds."""
-    validation = split.validation if split.validation is not None else split.train[:0]
-    rows = np.concatenate([split.train, validation])
-    return rows, [(np.arange(len(split.train)), np.arange(len(split.train), len(rows)))]
+def _not_tested(split: Split) -> tuple[Codes, tuple[Codes, Codes] | None]:
+    """Rows to fit on, and in a hold-out the one inner fold that the plan already holds."""
+    if split.validation is None:
+        return split.train, None
+    rows = np.concatenate([split.train, split.validation])
+    inside = np.arange(len(rows))
+    return rows, (inside[: len(split.train)], inside[len(split.train) :])
 
 
 def _aligned(

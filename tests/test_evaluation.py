@@ -117,6 +117,16 @@ def test_hold_out_predicts_its_test_part_and_tunes_on_its_validation(cohort: Coh
     assert np.isnan(run.y_prob[0, ~tested]).all()
 
 
+def test_hold_out_fits_every_head_on_all_that_is_not_tested(cohort: Cohort) -> None:
+    plan = SplitPlan.holdout(cohort.y, cohort.patients, fractions=(0.6, 0.2, 0.2), seed=0)
+    run = cross_validate(KNeighborsClassifier(3), cohort.X, cohort.y, plan, classes=CLASSES)
+    tested = plan.test_fold[0] == 0
+    expected = KNeighborsClassifier(3).fit(cohort.X[~tested], cohort.y[~tested])
+    np.testing.assert_allclose(
+        run.y_prob[0, tested], expected.predict_proba(cohort.X[tested]), atol=1e-6
+    )
+
+
 def test_class_that_training_lacks_gets_no_probability(cohort: Cohort) -> None:
     y = cohort.y.copy()
     y[cohort.patients == 0] = 2

@@ -176,9 +176,12 @@ def fine_tune(
     used = _checked_device(device)
     _check_tiles(manifest, plan, groups)
     splits = _chosen(plan, repeats)
-    n_repeats = splits[-1].repeat + 1
     start = identify(
-        recipe, repeats=n_repeats, grouped=groups is not None, base_dir=base_dir, seed=seed
+        recipe,
+        repeats=splits[-1].repeat + 1,
+        grouped=groups is not None,
+        base_dir=base_dir,
+        seed=seed,
     )
     learner = FoldLearner(
         recipe=recipe,
@@ -194,10 +197,26 @@ def fine_tune(
     )
     with _threads(threads):
         outcomes = [learner.outcome(split) for split in splits]
+    name = arm or f"{recipe.model}+{recipe.strategy}"
+    return _result(name, recipe, start, outcomes, manifest=manifest, plan=plan, seed=seed, on=used)
+
+
+def _result(
+    arm: str,
+    recipe: Recipe,
+    start: Start,
+    outcomes: Sequence[FoldOutcome],
+    *,
+    manifest: TileManifest,
+    plan: SplitPlan,
+    seed: int,
+    on: torch.device,
+) -> RunResult:
+    n_repeats = outcomes[-1].repeat + 1
     y_prob = _out_of_fold(outcomes, (n_repeats, len(manifest), len(manifest.classes)))
     scores = score_folds(manifest.labels, y_prob, plan.test_fold[:n_repeats])
     return RunResult(
-        arm=arm or f"{recipe.model}+{recipe.strategy}",
+        arm=arm,
         kind="finetune",
         embedding=None,
         head=None,
@@ -210,9 +229,9 @@ def fine_tune(
         y_prob=y_prob,
         scores=tuple(FoldScore(*row) for row in scores),
         cost=sum((outcome.cost for outcome in outcomes), Cost()),
-        device=str(used),
+        device=str(on),
         details={
-            "precision": precision_on(used),
+            "precision": precision_on(on),
             "folds": [dict(outcome.details) for outcome in outcomes],
         },
     )

@@ -1,0 +1,35 @@
+"""What arms predicted, how they scored and what they cost, in memory and on disk."""
+
+from featurebench.results.cost import MIB, Cost, CostMeter
+from featurebench.results.run import (
+    ArmKind,
+    Failure,
+    FoldScore,
+    ResultsTable,
+    RunResult,
+    is_complete,
+    load_failure,
+    load_run,
+    run_folder,
+    run_id,
+    save_failure,
+    save_run,
+)
+
+__all__ = [
+    "MIB",
+    "ArmKind",
+    "Cost",
+    "CostMeter",
+    "Failure",
+    "FoldScore",
+    "ResultsTable",
+    "RunResult",
+    "is_complete",
+    "load_failure",
+    "load_run",
+    "run_folder",
+    "run_id",
+    "save_failure",
+    "save_run",
+]
