@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import shutil
@@ -27,6 +28,7 @@ RESUME = (
     "interrupted: finished blocks, folds and runs are kept; the same command goes on from there"
 )
 PLAIN_EVERY_S = 10.0
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 _config = click.argument("config", type=click.Path(path_type=Path))
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -66,6 +68,16 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except FeatureBenchError as error:
             click.echo(f"featurebench: {error}", err=True)
+            sys.exit(2)
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            place = f" {error.filename}" if error.filename else ""
+            click.echo(
+                f"featurebench: cannot write{place}: {error.strerror}; make room or give another "
+                "folder, then run the same command again",
+                err=True,
+            )
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo(f"\nfeaturebench: {RESUME}", err=True)

@@ -70,6 +70,18 @@ def test_what_the_user_can_mend_is_status_2(
     assert result.stderr == f"featurebench: {error}\n"
 
 
+@pytest.mark.parametrize("number", [28, 30, 13])
+def test_a_full_or_closed_disk_is_status_2(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, "the reason", "results/run.json")
+
+    monkeypatch.setattr("featurebench.experiment.write_starter", fail)
+    result = CliRunner().invoke(main, ["init", "."])
+    assert result.exit_code == 2
+    assert "cannot write results/run.json: the reason" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("ours")

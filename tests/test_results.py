@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from featurebench.results import (
     run_id,
     save_failure,
     save_run,
+    write_atomically,
 )
 
 if TYPE_CHECKING:
@@ -155,3 +157,43 @@ def test_folder_name_keeps_to_safe_characters(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "my arm/../x", "0123456789abcdef")
     assert folder.parent == tmp_path
     assert folder.name == "my-arm-..-x__01234567"
+
+
+def test_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.json"
+    write_atomically(file, "old ä")
+    assert file.read_text(encoding="utf-8") == "old ä"
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_atomically(file, b"new")
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
+    assert file.read_text(encoding="utf-8") == "old ä"
+    write_atomically(file, b"new")
+    assert file.read_bytes() == b"new"
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process writes the same file while the first is about to publish its own."""
+    file = tmp_path / "a.json"
+    real = os.fsync
+    calls: list[int] = []
+
+    def overtaken(descriptor: int) -> None:
+        real(descriptor)
+        calls.append(descriptor)
+        if len(calls) == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr("os.getpid", lambda: 99999)
+                write_atomically(file, "theirs")
+
+    monkeypatch.setattr("os.fsync", overtaken)
+    write_atomically(file, "ours")
+    assert file.read_text() == "ours"
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -124,13 +125,19 @@ def run_arms(
             continue
         try:
             result = _run(config, arm, study, store, console)
-        except ARM_ERRORS as error:
+        except _arm_errors() as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             save_failure(root, arm.name, arm.kind, arm.run_id, reason)
             console.say("failed", f"{arm.name}: {reason}")
             continue
         save_run(result, root)
         console.say("arm", f"{arm.name}: {result.cost.wall_s:.1f} s")
+
+
+def _arm_errors() -> tuple[type[Exception], ...]:
+    """Give what an arm may raise without stopping the others; LightGBM has its own error."""
+    lightgbm = sys.modules.get("lightgbm")
+    return ARM_ERRORS if lightgbm is None else (*ARM_ERRORS, lightgbm.basic.LightGBMError)
 
 
 def arm_status(config: ExperimentConfig, arm: Arm) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from featurebench.errors import ResultsError
 from featurebench.experiment.study import BadTile
-from featurebench.results import run_folder
+from featurebench.results import run_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ def update_index(
     embeddings = _embeddings(arms) if stage == "probe" else kept.embeddings
     listed = {**kept.arms, stage: [_entry(arm, results) for arm in arms]}
     index = Index(study.plan.id, study.bad_tiles, listed, embeddings)
-    _write(results / "arms.json", json.dumps(asdict(index), indent=1) + "\n")
+    write_atomically(results / "arms.json", json.dumps(asdict(index), indent=1) + "\n")
     study.plan.save(results / "splits.csv")
     return index
 
@@ -109,9 +109,3 @@ def _embeddings(arms: Sequence[Arm]) -> list[dict[str, str]]:
         {"name": name, "fingerprint": spec.fingerprint, "weights_sha256": spec.weights_sha256}
         for name, spec in specs.items()
     ]
-
-
-def _write(file: Path, text: str) -> None:
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurebench import __version__
 from featurebench.config import WEIGHT_SOURCES
+from featurebench.results import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,9 +44,7 @@ class Recognition:
         """Keep what a request turned out to be."""
         memories = self._read() | {_key(request): dict(answer)}
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(json.dumps(memories, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self._file)
+        write_atomically(self._file, json.dumps(memories, indent=1) + "\n")
 
     def _read(self) -> dict[str, Any]:
         # A damaged memory is no memory: the network is loaded again.

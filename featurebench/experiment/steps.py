@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import yaml
@@ -25,6 +24,7 @@ from featurebench.experiment.verdict import (
     read_summary,
     write_findings,
 )
+from featurebench.results import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -203,9 +203,7 @@ def _save_resolved(config: ExperimentConfig) -> None:
     results = config.output.results
     results.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(dump_config(config, results), sort_keys=False, allow_unicode=True)
-    partial = results / f".experiment.{os.getpid()}.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(results / "experiment.yaml")
+    write_atomically(results / "experiment.yaml", text)
 
 
 def _check_named(option: str, value: str | None, known: Mapping[str, Any] | list[str]) -> None:

@@ -1,6 +1,7 @@
 """What arms predicted, how they scored and what they cost, in memory and on disk."""
 
 from featurebench.results.cost import MIB, Cost, CostMeter
+from featurebench.results.files import write_atomically
 from featurebench.results.run import (
     ArmKind,
     Failure,
@@ -32,4 +33,5 @@ __all__ = [
     "run_id",
     "save_failure",
     "save_run",
+    "write_atomically",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
-import os
 import re
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from featurebench.errors import ResultsError
 from featurebench.results.cost import Cost
+from featurebench.results.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -188,11 +189,13 @@ def save_run(run: RunResult, root: Path) -> Path:
     """Write a run below ``root``; ``run.json`` comes last, so a folder that has it is complete."""
     folder = run_folder(root, run.arm, run.run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "predictions.partial.npz"
-    np.savez_compressed(partial, y_prob=run.y_prob)
-    _publish(partial, folder / "predictions.npz")
+    archive = io.BytesIO()
+    np.savez_compressed(archive, y_prob=run.y_prob)
+    write_atomically(folder / "predictions.npz", archive.getvalue())
     _write_scores(run.scores, folder / "scores.csv")
-    _write_text(folder / "run.json", json.dumps(_header(run), indent=1, allow_nan=False) + "\n")
+    write_atomically(
+        folder / "run.json", json.dumps(_header(run), indent=1, allow_nan=False) + "\n"
+    )
     (folder / "failure.json").unlink(missing_ok=True)
     return folder
 
@@ -232,7 +235,7 @@ def save_failure(root: Path, arm: str, kind: ArmKind, identity: str, error: str)
     folder = run_folder(root, arm, identity)
     folder.mkdir(parents=True, exist_ok=True)
     failure = Failure(arm, kind, error)
-    _write_text(folder / "failure.json", json.dumps(asdict(failure), indent=1) + "\n")
+    write_atomically(folder / "failure.json", json.dumps(asdict(failure), indent=1) + "\n")
     return failure
 
 
@@ -267,7 +270,7 @@ def _write_scores(scores: tuple[FoldScore, ...], file: Path) -> None:
     for s in scores:
         value = "" if np.isnan(s.value) else repr(float(s.value))
         lines.append(f"{s.repeat},{s.fold},{s.metric},{value},{s.n_test}")
-    _write_text(file, "\n".join(lines) + "\n")
+    write_atomically(file, "\n".join(lines) + "\n")
 
 
 def _read_scores(file: Path) -> tuple[FoldScore, ...]:
@@ -282,15 +285,3 @@ def _read_scores(file: Path) -> tuple[FoldScore, ...]:
             )
             for row in csv.DictReader(stream)
         )
-
-
-def _write_text(file: Path, text: str) -> None:
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    _publish(partial, file)
-
-
-def _publish(partial: Path, file: Path) -> None:
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(file)

@@ -189,6 +189,13 @@ def test_arm_that_fails_is_a_row_and_the_others_go_on(copied: Path, run_again: R
     assert not read_report(copied)["failures"]
 
 
+def test_lightgbm_has_an_error_of_its_own(copied: Path, run_again: RunAgain) -> None:
+    _, said = run_again(copied, "heads={lightgbm: {num_leaves: 1}, dummy: {}}", "finetune=[]")
+    (line,) = said.of("failed")
+    assert "num_leaves" in line
+    assert len(said.of("arm")) == 1
+
+
 def test_report_knows_when_it_is_stale(copied: Path, run_again: RunAgain) -> None:
     config = load_config(copied / "small.yaml")
     assert experiment.report_is_fresh(config)
