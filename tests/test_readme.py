@@ -45,7 +45,9 @@ def test_experiment_file_is_valid(tmp_path: Path) -> None:
 
 def test_commands_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
-    for line in "\n".join(blocks("console")).splitlines():
+    lines = "".join(blocks("console")).splitlines()
+    assert len(lines) == 4
+    for line in lines:
         words = shlex.split(line.removeprefix("$ "))
         if words[0] == "make":
             assert f"\n{words[1]}:" in makefile
