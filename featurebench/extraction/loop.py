@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from featurebench.store import Block, FeatureStore
     from featurebench.tiles import TileManifest
 
-# Tiles of a batch, and of a block: about a minute's work.
+# Tiles of a batch, and of a block: at most about a minute's work, even of VGG-16 on two cores.
 BATCH_SIZE = {"cpu": 32, "cuda": 256}
-BLOCK_ROWS = {"cpu": 1_024, "cuda": 16_384}
+BLOCK_ROWS = {"cpu": 256, "cuda": 16_384}
 
 
 @dataclass(frozen=True)
