@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -308,12 +307,3 @@ def test_parameters_are_checked(tmp_path: Path, wrong: dict[str, Any], told: str
         write_cohort(tmp_path / "cohort", **wrong)
     assert str(error.value) == told
     assert not (tmp_path / "cohort").exists()
-
-
-def test_a_tile_is_drawn_in_a_few_milliseconds() -> None:
-    cohort = Cohort()
-    cohort.draw(0, 0)
-    start = time.process_time()
-    for patient in range(40):
-        cohort.draw(patient, 1)
-    assert (time.process_time() - start) / 40 < 0.03
