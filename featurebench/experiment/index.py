@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import ResultsError
 from featurebench.experiment.study import BadTile
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from featurebench.experiment.arms import Arm
     from featurebench.experiment.study import Study
-
-Stage = Literal["probe", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -32,20 +30,15 @@ class Index:
     bad_tiles
         Tiles that no arm uses.
     arms
-        By stage, each with ``arm``, ``kind``, ``run_id`` and ``folder``, in the order declared.
+        Each with ``arm``, ``kind``, ``run_id`` and ``folder``, in the order declared.
     embeddings
         What the probes read: ``name``, ``fingerprint`` and ``weights_sha256``.
     """
 
     plan_id: str
     bad_tiles: tuple[BadTile, ...]
-    arms: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    arms: Sequence[Mapping[str, str]] = ()
     embeddings: Sequence[Mapping[str, str]] = ()
-
-    @property
-    def entries(self) -> list[Mapping[str, str]]:
-        """Every arm: probes and baselines first, then fine-tunes."""
-        return [*self.arms.get("probe", ()), *self.arms.get("finetune", ())]
 
 
 def read_index(results: Path) -> Index:
@@ -67,21 +60,10 @@ def read_index(results: Path) -> Index:
         raise ResultsError(f"arms.json is damaged ({error}): delete it and run again") from error
 
 
-def update_index(
-    results: Path,
-    study: Study,
-    stage: Stage,
-    arms: Sequence[Arm],
-) -> Index:
-    """Replace one stage's arms; the other stage's stay as long as they are on the same plan."""
-    try:
-        old = read_index(results)
-    except ResultsError:
-        old = Index(study.plan.id, study.bad_tiles)
-    kept = old if old.plan_id == study.plan.id else Index(study.plan.id, study.bad_tiles)
-    embeddings = _embeddings(arms) if stage == "probe" else kept.embeddings
-    listed = {**kept.arms, stage: [_entry(arm, results) for arm in arms]}
-    index = Index(study.plan.id, study.bad_tiles, listed, embeddings)
+def write_index(results: Path, study: Study, arms: Sequence[Arm]) -> Index:
+    """List all declared arms in ``arms.json``, and write the plan beside it."""
+    listed = [_entry(arm, results) for arm in arms]
+    index = Index(study.plan.id, study.bad_tiles, listed, _embeddings(arms))
     write_atomically(results / "arms.json", json.dumps(asdict(index), indent=1) + "\n")
     study.plan.save(results / "splits.csv")
     return index

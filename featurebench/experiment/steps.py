@@ -15,7 +15,7 @@ from featurebench.experiment.arms import (
     run_arms,
 )
 from featurebench.experiment.console import QUIET, Console
-from featurebench.experiment.index import update_index
+from featurebench.experiment.index import write_index
 from featurebench.experiment.study import find_bad_tiles, load_tiles, make_study
 from featurebench.experiment.verdict import (
     compare_findings,
@@ -194,8 +194,7 @@ def _declare(
     """Declare all arms before the first one runs, and list them in the index."""
     probes = declare_probes(config, specs, study)
     fine_tunes = declare_fine_tunes(config, study)
-    update_index(config.output.results, study, "probe", probes)
-    update_index(config.output.results, study, "finetune", fine_tunes)
+    write_index(config.output.results, study, [*probes, *fine_tunes])
     return probes, fine_tunes
 
 

@@ -71,7 +71,7 @@ def gather(config: ExperimentConfig) -> Findings:
     runs: list[RunResult] = []
     failures: list[Failure] = []
     pending: list[str] = []
-    for entry in index.entries:
+    for entry in index.arms:
         folder = root / entry["folder"]
         if is_complete(folder):
             runs.append(load_run(folder))
@@ -176,7 +176,7 @@ def _table(study: Study, runs: list[RunResult], failures: list[Failure]) -> Resu
 def _inputs(config: ExperimentConfig, study: Study, index: Index) -> str:
     root = config.output.results / "runs"
     names = ("run.json", "predictions.npz", "failure.json")
-    files = [root / entry["folder"] / name for entry in index.entries for name in names]
+    files = [root / entry["folder"] / name for entry in index.arms for name in names]
     table = study.tiles.table.to_csv(index=False)
     # Where the work ran changes no number; the rest of the file is shown in the report.
     settings = dump_config(config, config.output.reports)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from featurebench.results import Cost
+from featurebench.results import Cost, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,12 +62,9 @@ def save_fold(outcome: FoldOutcome, folder: Path, key: str) -> Path:
     file = folder / _name(outcome.repeat, outcome.fold)
     header = {"key": key, "cost": asdict(outcome.cost), "details": dict(outcome.details)}
     text = np.array(json.dumps(header, allow_nan=False))
-    partial = file.with_suffix(".partial.npz")
-    with partial.open("wb") as stream:
-        np.savez(stream, header=text, test=outcome.test, y_prob=outcome.y_prob)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    archive = io.BytesIO()
+    np.savez(archive, header=text, test=outcome.test, y_prob=outcome.y_prob)
+    write_atomically(file, archive.getvalue())
     return file
 
 

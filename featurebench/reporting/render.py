@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -19,6 +18,7 @@ from featurebench.reporting import formats
 from featurebench.reporting.figures import figures, ranked_arms
 from featurebench.reporting.markdown import markdown
 from featurebench.reporting.tables import arms_csv, comparisons_csv, scores_csv
+from featurebench.results import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,7 @@ def write_report(summary: Mapping[str, Any], folder: Path) -> Path:
         "report.html": render_html(summary),
     }
     for name, text in texts.items():
-        _publish(text, folder / name)
+        write_atomically(folder / name, text)
     return folder / "report.html"
 
 
@@ -131,12 +131,3 @@ def _asset(name: str) -> Markup:
 def _source_hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
     return f"sha256-{digest}"
-
-
-def _publish(text: str, file: Path) -> None:
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)

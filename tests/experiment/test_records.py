@@ -16,7 +16,7 @@ from featurebench.config import load_config
 from featurebench.errors import ConfigError, ExtractionError, ResultsError
 from featurebench.experiment import Console, provenance
 from featurebench.experiment.arms import Arm
-from featurebench.experiment.index import Index, digest_files, read_index, update_index
+from featurebench.experiment.index import Index, digest_files, read_index, write_index
 from featurebench.experiment.recognition import Recognition
 from featurebench.experiment.study import BadTile, Study, find_bad_tiles, make_study
 from featurebench.splits import SplitPlan
@@ -56,25 +56,27 @@ def make_a_study(known: Known, bad: tuple[BadTile, ...] = (), *overrides: str) -
 
 
 class TestIndex:
-    def test_stages_stand_side_by_side_on_one_plan(self, known: Known, tmp_path: Path) -> None:
+    def test_arms_come_back_in_the_order_declared(self, known: Known, tmp_path: Path) -> None:
         study = make_a_study(known)
         results = tmp_path / "results"
         results.mkdir()
-        update_index(results, study, "finetune", [make_arm("net+full")])
-        update_index(results, study, "probe", [make_arm("net+knn"), make_arm("net+logistic")])
+        names = ["net+knn", "net+logistic", "dummy", "net+full"]
+        write_index(results, study, [make_arm(name) for name in names])
         index = read_index(results)
-        assert [entry["arm"] for entry in index.entries] == ["net+knn", "net+logistic", "net+full"]
+        assert [entry["arm"] for entry in index.arms] == names
         assert index.plan_id == study.plan.id
         saved = SplitPlan.load(results / "splits.csv")
         np.testing.assert_array_equal(saved.test_fold, study.plan.test_fold)
 
-    def test_another_plan_drops_the_other_stage(self, known: Known, tmp_path: Path) -> None:
+    def test_another_plan_replaces_the_index(self, known: Known, tmp_path: Path) -> None:
         results = tmp_path / "results"
         results.mkdir()
-        update_index(results, make_a_study(known), "finetune", [make_arm("net+full")])
+        write_index(results, make_a_study(known), [make_arm("net+full")])
         other = make_a_study(known, (), "splits.seed=1")
-        index = update_index(results, other, "probe", [make_arm("net+knn")])
-        assert [entry["arm"] for entry in index.entries] == ["net+knn"]
+        write_index(results, other, [make_arm("net+knn")])
+        index = read_index(results)
+        assert [entry["arm"] for entry in index.arms] == ["net+knn"]
+        assert index.plan_id == other.plan.id
 
     def test_embeddings_are_listed_once_with_their_weights(
         self, known: Known, tmp_path: Path
@@ -83,7 +85,7 @@ class TestIndex:
         results = tmp_path / "results"
         results.mkdir()
         arms = [make_arm("net+knn", spec), make_arm("net+logistic", spec), make_arm("dummy")]
-        index = update_index(results, make_a_study(known), "probe", arms)
+        index = write_index(results, make_a_study(known), arms)
         assert [dict(entry) for entry in index.embeddings] == [
             {"name": "net.package@0", "fingerprint": "f", "weights_sha256": "w"}
         ]
@@ -92,7 +94,7 @@ class TestIndex:
         bad = (BadTile(3, str(known.tiles.table["tile_id"][3]), "it is empty"),)
         results = tmp_path / "results"
         results.mkdir()
-        update_index(results, make_a_study(known, bad), "probe", [])
+        write_index(results, make_a_study(known, bad), [])
         assert read_index(results).bad_tiles == bad
 
     def test_absent_and_damaged_are_told_apart(self, tmp_path: Path) -> None:
@@ -105,8 +107,8 @@ class TestIndex:
         with pytest.raises(ResultsError, match="delete it and run again"):
             read_index(tmp_path)
 
-    def test_empty_index_has_no_entries(self) -> None:
-        assert Index("x", ()).entries == []
+    def test_empty_index_has_no_arms(self) -> None:
+        assert list(Index("x", ()).arms) == []
 
     def test_digest_sees_every_byte_and_absence(self, tmp_path: Path) -> None:
         files = [tmp_path / "a", tmp_path / "b"]
