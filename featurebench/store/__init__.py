@@ -6,21 +6,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featurebench.store.claims import Claims
     from featurebench.store.encoding import storable_rows
     from featurebench.store.spec import Block, EmbeddingSpec, Problem, Refusal
+    from featurebench.store.status import EmbeddingStatus
     from featurebench.store.store import FeatureStore
 
 # zarr and pandas cost half a second to import, and most callers need a spec only
 _HOMES = {
     "Block": "spec",
+    "Claims": "claims",
     "EmbeddingSpec": "spec",
+    "EmbeddingStatus": "status",
     "FeatureStore": "store",
     "Problem": "spec",
     "Refusal": "spec",
     "storable_rows": "encoding",
 }
 
-__all__ = ["Block", "EmbeddingSpec", "FeatureStore", "Problem", "Refusal", "storable_rows"]
+__all__ = [
+    "Block",
+    "Claims",
+    "EmbeddingSpec",
+    "EmbeddingStatus",
+    "FeatureStore",
+    "Problem",
+    "Refusal",
+    "storable_rows",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featurebench.errors import MissingRowsError, StoreError, StoreMismatchError
+from featurebench.errors import (
+    MissingRowsError,
+    StoreCorruptError,
+    StoreError,
+    StoreMismatchError,
+)
 from featurebench.store.embedding import Embedding
 from featurebench.store.layout import Layout, read_layout
-from featurebench.store.spec import EmbeddingSpec, Problem
+from featurebench.store.seals import REPAIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from featurebench.store.header import Header
     from featurebench.store.records import Record
+    from featurebench.store.spec import EmbeddingSpec
 
 
-def list_embeddings(folder: Path, n_tiles: int) -> Iterator[Embedding]:
+def list_embeddings(folder: Path, header: Header) -> Iterator[Embedding]:
     """Go through the embeddings by name; arrays that others put there are left out."""
     for array in _arrays(folder):
-        if layout := read_layout(array, n_tiles):
+        if layout := read_layout(array, header):
             yield Embedding(folder, layout)
 
 
-def find_embedding(folder: Path, n_tiles: int, spec: EmbeddingSpec) -> Embedding:
+def find_embedding(folder: Path, header: Header, spec: EmbeddingSpec) -> Embedding:
     """Find the embedding of a spec.
 
     Raises
@@ -32,10 +39,13 @@ def find_embedding(folder: Path, n_tiles: int, spec: EmbeddingSpec) -> Embedding
         If it was never added.
     StoreMismatchError
         If the array of that name was made by another recipe.
+    StoreCorruptError
+        If its metadata is damaged or lost.
     """
     try:
-        layout = read_layout(_root(folder) / spec.name, n_tiles)
+        layout = read_layout(_root(folder) / spec.name, header)
     except FileNotFoundError as error:
+        require_no_remains(folder, spec.name)
         raise MissingRowsError(
             f"{folder.name} holds no embedding {spec.name}; run `featurebench extract`"
         ) from error
@@ -46,12 +56,27 @@ def find_embedding(folder: Path, n_tiles: int, spec: EmbeddingSpec) -> Embedding
     return Embedding(folder, layout)
 
 
+def require_no_remains(folder: Path, name: str) -> None:
+    """Refuse to go on with the shards or records of an array whose metadata is lost.
+
+    Raises
+    ------
+    StoreCorruptError
+        If there are any.
+    """
+    array = _root(folder) / name
+    # an array appears whole, so the order of these looks does not mistake a new one
+    remains = array.is_dir() or (folder / "commits" / name).is_dir()
+    if remains and not (array / "zarr.json").exists():
+        raise StoreCorruptError(f"{name} is damaged: its zarr.json is missing; {REPAIR}")
+
+
 def find_record(
-    folder: Path, n_tiles: int, name: str, block: int
+    folder: Path, header: Header, name: str, block: int
 ) -> tuple[Path, Layout, Record] | None:
     """Find what is needed to put a staged shard in its place; None if nothing vouches for it."""
     try:
-        layout = read_layout(_root(folder) / name, n_tiles)
+        layout = read_layout(_root(folder) / name, header)
         if layout is None or not block < layout.n_blocks:
             return None
         embedding = Embedding(folder, layout)
@@ -59,20 +84,6 @@ def find_record(
     except (StoreError, FileNotFoundError):
         return None
     return None if record is None else (embedding.array, layout, record)
-
-
-def find_problems(folder: Path, n_tiles: int) -> list[Problem]:
-    """Compare every committed block of every embedding with what was committed."""
-    problems: list[Problem] = []
-    for array in _arrays(folder):
-        try:
-            layout = read_layout(array, n_tiles)
-        except StoreError as error:
-            problems.append(Problem(array.name, -1, 0, n_tiles, str(error)))
-            continue
-        if layout is not None:
-            problems.extend(Embedding(folder, layout).problems())
-    return problems
 
 
 def _root(folder: Path) -> Path:

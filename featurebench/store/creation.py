@@ -8,10 +8,10 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from featurebench.errors import StoreMismatchError
+from featurebench.store.documents import manifest_sha256, tree_problems
 from featurebench.store.files import (
+    disk_now,
     fsync_file,
     fsync_tree,
     make_folder,
@@ -22,7 +22,7 @@ from featurebench.store.files import (
     require_folder,
 )
 from featurebench.store.header import Header, write_header
-from featurebench.store.obs import obs_digest, read_tile_ids, write_obs, write_skeleton
+from featurebench.store.obs import obs_digest, read_strings, write_obs, write_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,12 +59,11 @@ def rewrite_obs(folder: Path, header: Header, obs: pd.DataFrame, classes: Sequen
     """
     target = folder / "embeddings.zarr" / "obs"
     new = replace(header, classes=tuple(classes), obs_digest=obs_digest(obs, classes))
-    present = (target / "zarr.json").exists()
-    if new == header and present:
+    damage = next(tree_problems(target, sealed=header.sealed), None)
+    sound = damage is None and (target / "zarr.json").exists()
+    if new == header and sound:
         return header
-    if len(obs) != header.n_tiles or (
-        present and not np.array_equal(read_tile_ids(target), obs["tile_id"].astype(str))
-    ):
+    if len(obs) != header.n_tiles or not _same_tiles(target if sound else None, header, obs):
         raise StoreMismatchError(
             f"{folder.name} holds {header.n_tiles} tiles, and these are {len(obs)} others; "
             "use another store"
@@ -72,6 +71,16 @@ def rewrite_obs(folder: Path, header: Header, obs: pd.DataFrame, classes: Sequen
     _swap(folder, target, obs, classes)
     write_header(folder, new)
     return new
+
+
+def _same_tiles(copy: Path | None, header: Header, obs: pd.DataFrame) -> bool:
+    """Compare tiles with those of the copy in the store, or, without one, with their hash."""
+    tile_ids = obs["tile_id"].astype(str).tolist()
+    if copy is not None:
+        return read_strings(copy / "tile_id") == tile_ids
+    if "path" not in obs.columns or not header.sealed:
+        return True
+    return manifest_sha256(tile_ids, obs["path"].astype(str).tolist()) == header.manifest_sha256
 
 
 def _swap(folder: Path, target: Path, obs: pd.DataFrame, classes: Sequence[str]) -> None:
@@ -98,7 +107,8 @@ def _swap(folder: Path, target: Path, obs: pd.DataFrame, classes: Sequence[str])
 
 
 def _remove_left_behind(path: Path) -> None:
-    for sibling in path.parent.iterdir():
-        ours = sibling.name.startswith(f"{path.name}.") and sibling.suffix == ".tmp"
-        if ours and owner_is_gone(sibling):
+    left = [p for p in path.parent.glob("*.tmp") if p.name.startswith(f"{path.name}.")]
+    now = disk_now(path.parent) if left else 0.0
+    for sibling in left:
+        if owner_is_gone(sibling, now):
             remove(sibling)

@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from featurebench.errors import MissingRowsError, StoreCorruptError, StoreError
 from featurebench.store.encoding import Rows, encode_shard, prepare_rows, rows_sha256
-from featurebench.store.files import disk_errors
+from featurebench.store.files import disk_errors, human_bytes
 from featurebench.store.records import (
     Record,
     make_record,
     read_record,
     record_path,
     recorded_blocks,
+    stray_files,
 )
 from featurebench.store.shards import read_block
 from featurebench.store.spec import Block, Problem, Refusal
@@ -90,13 +91,15 @@ class Embedding:
         stored = prepare_rows(self.layout, block, rows, refused)
         record = make_record(block, rows_sha256(stored), refused, cost)
         content = encode_shard(self.array, self.layout, block, stored)
-        what = f"block {block.index} of {self.name} ({len(content)} bytes)"
-        with disk_errors(what):
+        what = f"block {block.index} of {self.name} ({human_bytes(len(content))})"
+        with disk_errors(what, self.folder, len(content)):
             staged = stage_shard(self.staging, self.layout, block.index, content)
             record = replace(record, staged=staged)
             if not publish_record(self.staging, self.commits, self.layout, record):
                 return False
-        place_shard(self.staging, self.array, self.layout, record)
+        if not place_shard(self.staging, self.array, self.layout, record).exists():
+            self.discard(block)
+            raise StoreError(f"{what} was removed by another program; run the same command again")
         return True
 
     def discard(self, block: Block) -> None:
@@ -145,22 +148,36 @@ class Embedding:
 
     def problems(self) -> Iterator[Problem]:
         """Read every recorded block anew and compare it with its record."""
+        place = f"commits/{self.name}"
         for index in recorded_blocks(self.commits):
+            path = f"{place}/{index}.json"
             if index >= self.layout.n_blocks:
-                yield Problem(self.name, index, 0, 0, "a record of a block that does not exist")
-                continue
-            block = self.layout.block(index)
-            try:
-                record = self.record(index)
-                what = None if record is None else self._compare(record)
-            except StoreError as error:
-                what = str(error)
-            if what is not None:
-                yield Problem(self.name, index, block.start, block.stop, what)
+                what = "a record of a block that does not exist"
+                yield Problem(self.name, index, 0, 0, what, path)
+            elif (found := self.block_problem(index)) is not None:
+                yield found
+        for name in stray_files(self.commits):
+            yield Problem(self.name, -1, 0, 0, f"{name} is not a record", f"{place}/{name}")
 
-    def _compare(self, record: Record) -> str | None:
+    def block_problem(self, index: int) -> Problem | None:
+        """Read a recorded block anew and compare it with its record."""
+        block = self.layout.block(index)
+        path = record_path(self.commits, index)
+        try:
+            record = self.record(index)
+            if record is None:
+                return None
+            path = place_shard(self.staging, self.array, self.layout, record)
+            what = self._compare(record, path)
+        except StoreError as error:
+            what = str(error)
+        if what is None:
+            return None
+        where = path.relative_to(self.folder).as_posix()
+        return Problem(self.name, index, block.start, block.stop, what, where)
+
+    def _compare(self, record: Record, shard: Path) -> str | None:
         rows = np.empty((len(record.block), self.layout.spec.dim), dtype=self.layout.dtype)
-        shard = place_shard(self.staging, self.array, self.layout, record)
         read_block(self.array, shard, self.layout, record.block, rows, trust=False)
         if rows_sha256(rows) != record.sha256:
             return "the rows are not those that were committed: another sha256"

@@ -90,8 +90,21 @@ def encode_shard(array: Path, layout: Layout, block: Block, stored: Rows) -> byt
     return _empty_shard(layout) if shard is None else shard.to_bytes()
 
 
-def decode_shard(array: Path, layout: Layout, block: Block, content: bytes) -> Rows:
-    """Decode a block's shard through zarr, checksums included.
+def decode_rows(
+    array: Path, layout: Layout, block: Block, content: npt.NDArray[np.uint8], local: slice
+) -> Rows:
+    """Decode rows of a block's shard through zarr, checksums included.
+
+    Parameters
+    ----------
+    array
+        Folder of the array.
+    layout, block
+        What the shard is of.
+    content
+        Bytes of the shard.
+    local
+        Rows counted from the block's first; only the chunks that hold them are decoded.
 
     Raises
     ------
@@ -100,9 +113,10 @@ def decode_shard(array: Path, layout: Layout, block: Block, content: bytes) -> R
     """
     from zarr.buffer.cpu import Buffer as MemoryBuffer
 
-    objects: dict[str, Buffer] = {layout.shard_key(block): MemoryBuffer.from_bytes(content)}
-    copy = _open_over(array, objects)
-    return cast("Rows", np.asarray(copy[block.start : block.stop], dtype=layout.dtype))
+    shard = MemoryBuffer.from_array_like(content)
+    objects: dict[str, Buffer] = {layout.shard_key(block): shard}
+    rows = slice(block.start + local.start, block.start + local.stop)
+    return cast("Rows", np.asarray(_open_over(array, objects)[rows], dtype=layout.dtype))
 
 
 def _empty_shard(layout: Layout) -> bytes:

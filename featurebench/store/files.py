@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import socket
-import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,22 +26,68 @@ _OWNER = re.compile(r"(?P<host>[A-Za-z0-9-]+)-(?P<pid>\d+)-[0-9a-f]{32}$")
 
 
 @contextmanager
-def disk_errors(what: str) -> Iterator[None]:
-    """Turn what the disk refuses into an error that names what could not be written."""
+def disk_errors(what: str, folder: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn what the disk refuses into an error that names what could not be written.
+
+    Parameters
+    ----------
+    what
+        Is being written.
+    folder
+        In which; its free space is told if the disk or a quota is full.
+    needed
+        Bytes to be written, if known.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        remedy = "mend that"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            reason += _free_space(folder, needed)
+            remedy = "free some space"
         raise StoreError(
-            f"{what} could not be written: {reason}; mend that and run the same command again, "
+            f"{what} could not be written: {reason}; {remedy} and run the same command again, "
             "what is committed stays"
         ) from error
 
 
+def human_bytes(n: int) -> str:
+    """Write a number of bytes for people.
+
+    Examples
+    --------
+    >>> human_bytes(512), human_bytes(33_558_000), human_bytes(2 * 10**12)
+    ('512 bytes', '33.6 MB', '2.0 TB')
+    """
+    size, unit = float(n), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{n} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
 def private_name() -> str:
     """Return a name that no other process uses, and that tells who its owner is."""
-    host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname()) or "host"
-    return f"{host}-{os.getpid()}-{uuid.uuid4().hex}"
+    return f"{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file that another process may be replacing over a network.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        # its handle was that of the file before
+        if error.errno != errno.ESTALE:
+            raise
+    return path.read_bytes()
 
 
 def fsync_file(path: Path) -> None:
@@ -136,23 +182,52 @@ def publish_folder(private: Path, target: Path) -> bool:
     return True
 
 
-def owner_is_gone(path: Path) -> bool:
+def owner_runs(name: str) -> bool | None:
+    """Tell whether the process that a private name ends with runs; None if not of this host."""
+    owner = _OWNER.search(name)
+    if owner is None or owner["host"] != _host():
+        return None
+    try:
+        return psutil.Process(int(owner["pid"])).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def disk_now(folder: Path) -> float:
+    """Read the clock by which the file system stamps its files, in seconds.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written there.
+    """
+    probe = folder / f"{private_name()}.probe"
+    try:
+        probe.touch(exist_ok=False)
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def owner_is_gone(path: Path, now: float) -> bool:
     """Tell whether what a process left under a private name is garbage for certain.
 
-    So it is after a day, or when a process of this host that no longer runs left it
-    ten minutes ago.
+    So it is after a day, or when a process of this host left it ten minutes ago, and never while
+    that process runs: clocks may be wrong.
+
+    Parameters
+    ----------
+    path
+        A file or folder.
+    now
+        Time by the same clock as the file's own, see `disk_now`.
     """
     try:
-        age_s = time.time() - path.stat().st_mtime
+        age_s = now - path.stat().st_mtime
     except FileNotFoundError:
         return False
-    if age_s > DAY_S:
-        return True
-    owner = _OWNER.search(path.stem)
-    here = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname())
-    if owner is None or owner["host"] != here or age_s < GRACE_S:
-        return False
-    return not psutil.pid_exists(int(owner["pid"]))
+    runs = owner_runs(path.stem)
+    return not runs and (age_s > DAY_S or (runs is False and age_s > GRACE_S))
 
 
 def remove(path: Path) -> None:
@@ -167,3 +242,17 @@ def require_folder(path: Path, what: str) -> None:
     """Refuse a path that holds something other than a folder."""
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path.name} is a file, not {what}; give the path of a folder")
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname()) or "host"
+
+
+def _free_space(folder: Path, needed: int | None) -> str:
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        free = human_bytes(shutil.disk_usage(above).free)
+    except OSError:
+        return ""
+    also = "" if needed is None else f" and {human_bytes(needed)} are needed"
+    return f" ({above} has {free} free{also})"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featurebench.errors import StoreCorruptError, StoreError, StoreMismatchError
+from featurebench.store.seals import ATTRIBUTE, REPAIR, read_metadata
 from featurebench.store.spec import Block, EmbeddingSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from featurebench.store.header import Header
+
 CODECS = frozenset({"bytes", "crc32c", "zstd", "blosc", "sharding_indexed", "transpose"})
-CHUNK_ROWS = 256
-BLOCK_ROWS = 16_384
+COMPRESSORS = frozenset({"zstd", "blosc"})
+# up to so many tiles: rows of a chunk, rows of a block
+SHAPES = ((10**6, 256, 16_384), (10**8, 512, 65_536), (math.inf, 1024, 262_144))
+SHARD_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Layout:
     """Rows and bytes of one embedding.
 
     ``mappable`` is true where the rows stand in the shards as they are, followed by a checksum
-    per chunk, so that a shard can be read without zarr.
+    per chunk, so that a shard can be read without zarr. ``compression`` is ``none``, or the names
+    of the codecs that make chunks smaller.
     """
 
     spec: EmbeddingSpec
@@ -35,6 +40,7 @@ class Layout:
     chunk_rows: int
     mappable: bool
     separator: str
+    compression: str = "none"
 
     @property
     def dtype(self) -> np.dtype[np.floating[Any]]:
@@ -66,27 +72,55 @@ class Layout:
         return self.separator.join(("c", str(block.index), "0"))
 
 
-def choose_rows(n_tiles: int, block_rows: int | None) -> tuple[int, int]:
+def choose_rows(n_tiles: int, row_bytes: int, block_rows: int | None = None) -> tuple[int, int]:
     """Choose rows per block and per chunk, for no more rows than there are.
 
-    Above 256, ``block_rows`` is rounded down to a multiple of the 256 rows of a chunk; below,
-    a block is one chunk.
+    The larger the job, the larger its blocks and chunks, but no shard is larger than half a
+    gigabyte unless asked for. Above the rows of a chunk, ``block_rows`` is rounded down to a
+    multiple of them; below, a block is one chunk.
+
+    Parameters
+    ----------
+    n_tiles
+        Rows of the matrix.
+    row_bytes
+        Bytes of one row.
+    block_rows
+        As asked for; chosen if None.
+
+    Returns
+    -------
+    tuple of int
+        Rows per block and per chunk.
 
     Raises
     ------
     StoreError
         If ``block_rows`` is below 1.
+
+    Examples
+    --------
+    >>> choose_rows(100_000, 2048), choose_rows(10_000_000, 2048)
+    ((16384, 256), (65536, 512))
     """
     if block_rows is not None and block_rows < 1:
         raise StoreError(f"block_rows is {block_rows}; give at least 1")
-    needed = CHUNK_ROWS * math.ceil(n_tiles / CHUNK_ROWS)
-    rows = min(block_rows or BLOCK_ROWS, needed)
-    chunk_rows = min(CHUNK_ROWS, rows)
+    chunk_rows, usual = next(rows for most, *rows in SHAPES if n_tiles <= most)
+    rows = block_rows or max(1, min(usual, SHARD_BYTES // row_bytes))
+    rows = min(rows, chunk_rows * math.ceil(n_tiles / chunk_rows))
+    chunk_rows = min(chunk_rows, rows)
     return rows - rows % chunk_rows, chunk_rows
 
 
-def read_layout(array: Path, n_tiles: int) -> Layout | None:
+def read_layout(array: Path, header: Header) -> Layout | None:
     """Read an array's ``zarr.json``; None if the array is no embedding of ours.
+
+    Parameters
+    ----------
+    array
+        Folder of the array.
+    header
+        What the store is of, and whether its metadata must be sealed.
 
     Raises
     ------
@@ -95,43 +129,26 @@ def read_layout(array: Path, n_tiles: int) -> Layout | None:
     StoreError
         If the array uses a codec outside of the allowed ones, or no checksums.
     """
-    meta = read_json(array / "zarr.json")
-    ours = meta.get("attributes", {}).get("featurebench")
-    if ours is None:
+    meta = read_metadata(array / "zarr.json", array.name)
+    attributes = meta.get("attributes")
+    if not isinstance(attributes, dict) or (ours := attributes.get("featurebench")) is None:
         return None
+    if header.sealed and ATTRIBUTE not in attributes:
+        raise StoreCorruptError(_damaged(array.name, "its metadata has no digest"))
     try:
         spec = EmbeddingSpec.from_dict(ours["spec"])
-        layout = _parse(meta, spec, n_tiles)
+        layout = _parse(meta, spec, header.n_tiles)
         fingerprint, dtype = ours["fingerprint"], meta["data_type"]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise StoreCorruptError(_damaged(array.name, f"{error!r} in its metadata")) from error
     if (spec.fingerprint, spec.name, spec.dtype) != (fingerprint, array.name, dtype):
         raise StoreCorruptError(_damaged(array.name, "its recipe is not the one it was made by"))
-    if meta["shape"] != [n_tiles, spec.dim]:
+    if meta["shape"] != [header.n_tiles, spec.dim]:
         raise StoreMismatchError(
-            f"{array.name} has shape {meta['shape']}, the store [{n_tiles}, {spec.dim}]; "
+            f"{array.name} has shape {meta['shape']}, the store [{header.n_tiles}, {spec.dim}]; "
             "extract it again into a new store"
         )
     return layout
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises
-    ------
-    StoreCorruptError
-        If the file is not one.
-    FileNotFoundError
-        If there is none.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise StoreCorruptError(_damaged(path.name, "it is not JSON")) from error
-    if not isinstance(value, dict):
-        raise StoreCorruptError(_damaged(path.name, "it is not a JSON object"))
-    return cast("dict[str, Any]", value)
 
 
 def require_codecs(meta: Mapping[str, Any], name: str, allowed: frozenset[str] = CODECS) -> None:
@@ -169,7 +186,8 @@ def _parse(meta: Mapping[str, Any], spec: EmbeddingSpec, n_tiles: int) -> Layout
     if key["name"] != "default":
         raise StoreError(f"{spec.name} uses chunk keys {key['name']!r}; only 'default' is read")
     separator = key.get("configuration", {}).get("separator", "/")
-    return Layout(spec, n_tiles, block_rows, chunk_rows, mappable, separator)
+    compression = "+".join(name for name in inner if name in COMPRESSORS) or "none"
+    return Layout(spec, n_tiles, block_rows, chunk_rows, mappable, separator, compression)
 
 
 def _codec_names(codecs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -181,4 +199,4 @@ def _codec_names(codecs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _damaged(name: str, what: str) -> str:
-    return f"{name} is damaged: {what}; restore it from a copy, or extract it again"
+    return f"{name} is damaged: {what}; {REPAIR}"

@@ -13,12 +13,14 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from featurebench.errors import StoreError
+from featurebench.store.seals import seal_tree
 from featurebench.store.spec import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from zarr.core.array_spec import ArrayConfigParams
     from zarr.core.common import JSON
 
 CHUNK_ROWS = 65_536
@@ -27,17 +29,23 @@ _RESERVED = frozenset({"tile_id", "_index", "index", "zarr.json", "zarr", ""})
 
 
 def write_skeleton(root: Path, obs: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Write an AnnData group with ``obs``, an empty ``var``, and no embeddings yet."""
-    _group(root, "anndata", "0.1.0")
+    """Write an AnnData group with ``obs``, an empty ``var``, and no embeddings yet, sealed."""
+    write_fixed(root)
     write_obs(root / "obs", obs, classes)
+
+
+def write_fixed(root: Path) -> None:
+    """Write what is the same in every store: the groups, and a ``var`` without rows."""
+    _group(root, "anndata", "0.1.0")
     _group(root / "var", "dataframe", "0.2.0", {"_index": "_index", "column-order": []})
     _write_strings(root / "var", "_index", [])
     for folder in ("obsm", "uns", "uns/featurebench"):
         _group(root / folder, "dict", "0.1.0")
+    seal_tree(root)
 
 
 def write_obs(folder: Path, obs: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Write the tile table as an AnnData data frame whose index is ``tile_id``.
+    """Write the tile table as an AnnData data frame whose index is ``tile_id``, sealed.
 
     Numbers and booleans keep their type, ``label`` becomes categorical in the order of
     ``classes``, everything else becomes text (missing values the empty text).
@@ -61,31 +69,49 @@ def write_obs(folder: Path, obs: pd.DataFrame, classes: Sequence[str]) -> None:
             _write_numbers(folder, name, values.to_numpy())
         else:
             _write_strings(folder, name, values)
+    seal_tree(folder)
 
 
 def obs_digest(obs: pd.DataFrame, classes: Sequence[str]) -> str:
     """Hash the tile table and the classes: it changes when the copy has to be written anew."""
-    rows = pd.util.hash_pandas_object(obs, index=False).to_numpy()
     head = canonical_json([list(map(str, obs.columns)), list(classes)])
-    return hashlib.sha256(head.encode() + rows.tobytes()).hexdigest()
+    digest = hashlib.sha256(head.encode())
+    for start in range(0, len(obs), CHUNK_ROWS):
+        rows = pd.util.hash_pandas_object(obs.iloc[start : start + CHUNK_ROWS], index=False)
+        digest.update(rows.to_numpy().tobytes())
+    return digest.hexdigest()
 
 
-def read_tile_ids(folder: Path) -> npt.NDArray[np.object_]:
-    """Read the index of the copied tile table."""
-    return np.asarray(zarr.open_array(folder / "tile_id", mode="r")[:], dtype=object)
+def read_strings(folder: Path) -> list[str]:
+    """Read a column of texts."""
+    return [str(text) for text in np.asarray(zarr.open_array(folder, mode="r")[:]).tolist()]
 
 
-def write_notes(folder: Path, notes: dict[str, str]) -> None:
+def write_notes(folder: Path, notes: Mapping[str, str]) -> None:
     """Write texts as an AnnData dictionary."""
     _group(folder, "dict", "0.1.0")
     for name, text in notes.items():
         array = zarr.create_array(
-            folder, name=name, shape=(), dtype=str, compressors=_COMPRESSORS, fill_value=""
+            folder,
+            name=name,
+            shape=(),
+            dtype=str,
+            compressors=_COMPRESSORS,
+            fill_value="",
+            attributes={"encoding-type": "string", "encoding-version": "0.2.0"},
+            config=_CONFIG,
         )
         array[...] = text
-        array.attrs.update({"encoding-type": "string", "encoding-version": "0.2.0"})
 
 
+def read_notes(folder: Path) -> dict[str, str]:
+    """Read what `write_notes` wrote."""
+    arrays = sorted(path.parent for path in folder.glob("*/zarr.json"))
+    return {array.name: str(zarr.open_array(array, mode="r")[()]) for array in arrays}
+
+
+# a chunk that is not there shall never be a chunk of fill values
+_CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 _COMPRESSORS = (ZstdCodec(level=1), Crc32cCodec())
 
 
@@ -95,8 +121,13 @@ def _group(folder: Path, kind: str, version: str, more: dict[str, Any] | None = 
 
 
 def _write_strings(folder: Path, name: str, values: Collection[object]) -> None:
-    texts = ["" if pd.isna(value) else str(value) for value in values]  # type: ignore[call-overload]
-    data = np.array(texts, dtype=np.dtypes.StringDType())
+    column = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
+    data = np.empty(len(column), dtype=np.dtypes.StringDType())
+    for start in range(0, len(column), CHUNK_ROWS):
+        # Python's texts are several times as large, so there are never those of all rows at once.
+        part = column.iloc[start : start + CHUNK_ROWS].tolist()
+        texts = ["" if pd.isna(value) else str(value) for value in part]
+        data[start : start + len(part)] = np.array(texts, dtype=np.dtypes.StringDType())
     _write_array(folder, name, data, "string-array", fill_value="")
 
 
@@ -117,6 +148,7 @@ def _write_array(
         compressors=_COMPRESSORS,
         fill_value=fill_value,
         attributes=attributes,
+        config=_CONFIG,
     )
     if len(data):
         array[:] = data

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import StoreCorruptError, StoreError
-from featurebench.store.layout import Layout, read_json
-from featurebench.store.spec import Block, Refusal, canonical_json, sha256_hex
+from featurebench.store.seals import REPAIR, seal, unseal
+from featurebench.store.spec import Block, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from featurebench.store.layout import Layout
+
 FORMAT = "featurebench.commit"
-VERSION = "1.0"
+VERSION = "1.1"
 _FILE = re.compile(r"(0|[1-9]\d*)\.json")
 
 
@@ -66,6 +68,14 @@ def recorded_blocks(commits: Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
+def stray_files(commits: Path) -> list[str]:
+    """List what stands among the records and is none, other than hidden files."""
+    if not commits.is_dir():
+        return []
+    names = sorted(path.name for path in commits.iterdir())
+    return [name for name in names if not (_FILE.fullmatch(name) or name.startswith("."))]
+
+
 def encode_record(record: Record, layout: Layout) -> bytes:
     """Write a record as JSON that ends with the hash of itself."""
     body: dict[str, Any] = {
@@ -105,34 +115,9 @@ def read_record(commits: Path, block: int, layout: Layout) -> Record | None:
         refused = tuple(Refusal(**refusal) for refusal in body["refused"])
         record = Record(expected, body["sha256"], refused, body["cost"], body.get("staged"))
     except (KeyError, TypeError) as error:
-        raise StoreCorruptError(f"{name} lacks {error}; {_REMEDY}") from error
+        raise StoreCorruptError(f"{name} lacks {error}; {REPAIR}") from error
     if found != place or body.get("format") != FORMAT:
-        raise StoreCorruptError(f"{name} speaks of other rows or another recipe; {_REMEDY}")
+        raise StoreCorruptError(f"{name} speaks of other rows or another recipe; {REPAIR}")
     if record.staged is not None and Path(record.staged).name != record.staged:
-        raise StoreCorruptError(f"{name} names a file outside of the staging folder; {_REMEDY}")
+        raise StoreCorruptError(f"{name} names a file outside of the staging folder; {REPAIR}")
     return record
-
-
-def seal(body: Mapping[str, Any]) -> bytes:
-    """Write a JSON object with the hash of its canonical form as the key ``digest``."""
-    return canonical_json({**body, "digest": sha256_hex(canonical_json(body))}).encode()
-
-
-def unseal(path: Path, name: str) -> dict[str, Any]:
-    """Read what `seal` wrote, without the digest.
-
-    Raises
-    ------
-    StoreCorruptError
-        If the file is not what was written.
-    FileNotFoundError
-        If there is none.
-    """
-    body = read_json(path)
-    digest = body.pop("digest", None)
-    if digest != sha256_hex(canonical_json(body)):
-        raise StoreCorruptError(f"{name} is damaged: its digest does not fit; {_REMEDY}")
-    return body
-
-
-_REMEDY = "remove that file and run `featurebench extract`, or restore it from a copy"

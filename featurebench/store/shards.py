@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featurebench.errors import StoreCorruptError
-from featurebench.store.encoding import Rows, decode_shard
+from featurebench.store.encoding import Rows, decode_rows
+from featurebench.store.seals import REPAIR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from featurebench.store.layout import Layout
     from featurebench.store.spec import Block
 
+Asked = npt.NDArray[np.intp]
 ABSENT = np.iinfo(np.uint64).max
 CRC_BYTES = 4
 # a file changed twice within its time stamp's grain looks unchanged, so a young one is not trusted
@@ -93,8 +95,8 @@ def read_block(
     try:
         mapped = _map(shard, layout, trust=trust)
         if mapped is None:
-            rows = decode_shard(array, layout, block, shard.read_bytes())
-            out[:] = rows if local is None else rows[local]
+            asked = np.arange(len(block)) if local is None else local
+            out[:] = _decode(array, shard, layout, block, asked)
             return
     except FileNotFoundError as error:
         raise StoreCorruptError(_damaged(layout, block, "its shard is missing")) from error
@@ -105,6 +107,15 @@ def read_block(
         mapped.read_all(out)
     else:
         out[:] = mapped.read_rows(local)
+
+
+def _decode(array: Path, shard: Path, layout: Layout, block: Block, asked: Asked) -> Rows:
+    """Read rows through zarr, as few chunks as the first and the last row asked allow."""
+    first, last = (int(asked.min()), int(asked.max())) if len(asked) else (0, 0)
+    # a copy and not a map: zarr's threads may still look at it when the file has changed
+    content = np.fromfile(shard, dtype=np.uint8)
+    rows = decode_rows(array, layout, block, content, slice(first, last + 1))
+    return rows[asked - first]
 
 
 def _map(shard: Path, layout: Layout, *, trust: bool) -> MappedShard | None:
@@ -169,8 +180,5 @@ def _stored_crc(data: bytes) -> int:
 
 def _damaged(layout: Layout, block: Block, what: str) -> str:
     name = layout.spec.name
-    return (
-        f"block {block.index} (rows {block.start} to {block.stop - 1}) of {name} is damaged: "
-        f"{what}; remove commits/{name}/{block.index}.json and run `featurebench extract`, "
-        "or restore the store from a copy"
-    )
+    rows = f"rows {block.start} to {block.stop - 1}"
+    return f"block {block.index} ({rows}) of {name} is damaged: {what}; {REPAIR}"

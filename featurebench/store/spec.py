@@ -157,7 +157,9 @@ class Refusal:
 class Problem:
     """Something in a store that is not as it was committed.
 
-    ``embedding`` is empty and ``block`` -1 where the problem lies outside of an embedding's blocks.
+    ``embedding`` is empty and ``block`` -1 where the problem lies outside of an embedding's blocks;
+    ``start`` to ``stop`` are the rows to embed again, none if they are equal. ``path`` is the file
+    or folder that is damaged, relative to the store.
     """
 
     embedding: str
@@ -165,6 +167,7 @@ class Problem:
     start: int
     stop: int
     what: str
+    path: str = ""
 
 
 def _as_json(name: str, value: Mapping[str, Any]) -> dict[str, Any]:

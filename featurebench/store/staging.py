@@ -6,7 +6,9 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from featurebench.store.claims import is_dead_claim
 from featurebench.store.files import (
+    disk_now,
     fsync_file,
     make_folder,
     move,
@@ -83,14 +85,17 @@ def sweep(staging: Path, find: Callable[[str, int], tuple[Path, Layout, Record] 
     find
         Gives the array, the layout and the record for an embedding's name and a block.
     """
-    if not staging.is_dir():
+    if not staging.is_dir() or not (entries := sorted(staging.iterdir())):
         return
-    for path in sorted(staging.iterdir()):
+    now = 0.0
+    # where nothing can be written nothing is old enough to go: the store is read as it is
+    with contextlib.suppress(OSError):
+        now = disk_now(staging)
+    for path in entries:
         named = _SHARD.fullmatch(path.name)
         found = find(named["name"], int(named["block"])) if named else None
-        # a store on a read-only disk is read as it is
         with contextlib.suppress(OSError):
             if found is not None and found[2].staged == path.name:
                 place_shard(staging, *found)
-            elif owner_is_gone(path):
+            elif owner_is_gone(path, now) or is_dead_claim(path):
                 remove(path)

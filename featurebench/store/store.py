@@ -12,13 +12,15 @@ import numpy.typing as npt
 from featurebench.errors import MissingRowsError, StoreError, StoreMismatchError
 from featurebench.store.catalog import (
     find_embedding,
-    find_problems,
     find_record,
     list_embeddings,
+    require_no_remains,
 )
+from featurebench.store.claims import Claims
+from featurebench.store.documents import require_root
 from featurebench.store.files import disk_errors
 from featurebench.store.header import Header, read_header
-from featurebench.store.layout import read_json
+from featurebench.store.records import record_path
 from featurebench.store.staging import sweep
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from featurebench.store.encoding import Rows
     from featurebench.store.spec import Block, EmbeddingSpec, Problem, Refusal
+    from featurebench.store.status import EmbeddingStatus
 
 
 class FeatureStore:
@@ -99,7 +102,7 @@ class FeatureStore:
             raise StoreError("the tile table has no rows; a store needs at least one tile")
         folder = Path(path).absolute()
         header = Header(dataset, tuple(classes), manifest_sha256, len(obs))
-        with disk_errors(f"the store {folder}"):
+        with disk_errors(f"the store {folder}", folder):
             build_store(folder, obs, header)
         store = cls.open(folder)
         if (store.manifest_sha256, store.n_tiles) != (manifest_sha256, len(obs)):
@@ -110,8 +113,15 @@ class FeatureStore:
         return store
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> FeatureStore:
+    def open(cls, path: str | os.PathLike[str], *, damaged: bool = False) -> FeatureStore:
         """Open a store; what killed writers left is finished or removed on the way.
+
+        Parameters
+        ----------
+        path
+            Its folder.
+        damaged
+            Whether to open it also if its root metadata is damaged, to `verify` and `repair` it.
 
         Raises
         ------
@@ -121,12 +131,11 @@ class FeatureStore:
             If the header is not what was written.
         """
         folder = Path(path).absolute()
-        store = cls(folder, read_header(folder))
-        root = folder / "embeddings.zarr" / "zarr.json"
-        if not root.is_file() or read_json(root).get("zarr_format") != 3:
-            raise StoreError(f"{root.parent} is not a Zarr v3 group; only Zarr v3 is read")
-        sweep(folder / "staging", partial(find_record, folder, store.n_tiles))
-        return store
+        header = read_header(folder)
+        if not damaged:
+            require_root(folder, header)
+        sweep(folder / "staging", partial(find_record, folder, header))
+        return cls(folder, header)
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.path)!r}, {self.n_tiles} tiles)"
@@ -164,7 +173,7 @@ class FeatureStore:
         """
         from featurebench.store.creation import rewrite_obs
 
-        with disk_errors(f"the tile table of {self.path.name}"):
+        with disk_errors(f"the tile table of {self.path.name}", self.path):
             self._header = rewrite_obs(self.path, self._header, obs, classes)
 
     def embeddings(self) -> list[EmbeddingSpec]:
@@ -175,7 +184,7 @@ class FeatureStore:
         StoreError
             If an array's metadata is damaged or asks for a codec that is not allowed.
         """
-        return [embedding.layout.spec for embedding in list_embeddings(self.path, self.n_tiles)]
+        return [embedding.layout.spec for embedding in list_embeddings(self.path, self._header)]
 
     def add(
         self,
@@ -183,6 +192,7 @@ class FeatureStore:
         *,
         block_rows: int | None = None,
         provenance: Mapping[str, Any] | None = None,
+        compression: str = "none",
     ) -> None:
         """Make room for an embedding; nothing happens if it is there.
 
@@ -191,36 +201,53 @@ class FeatureStore:
         spec
             The recipe.
         block_rows
-            Rows of a block, 16,384 if None; above 256, rounded down to a multiple of 256. An
-            embedding that is there keeps its own.
+            Rows of a block; if None, 16,384 for up to a million tiles, 65,536 for up to 100
+            million, 262,144 above, fewer where a shard would exceed half a gigabyte. Rounded down
+            to a multiple of the 256, 512 or 1024 rows of a chunk, unless below that.
         provenance
             What else to note beside the spec, the library versions and the host; JSON-ready.
+        compression
+            ``none``: rows can be mapped into memory. ``zstd``: files are a tenth to a quarter
+            smaller and reading is several times slower, for archives.
 
         Raises
         ------
         StoreMismatchError
             If another recipe has the same name.
+        StoreError
+            If ``block_rows`` or ``compression`` is none of these.
+
+        Notes
+        -----
+        An embedding that is there keeps the blocks and the compression that it was added with;
+        neither changes the numbers, so neither is part of the recipe.
         """
         from featurebench.store.arrays import add_array
 
         if not (self.path / "embeddings.zarr" / "obsm" / spec.name / "zarr.json").exists():
-            with disk_errors(f"the array {spec.name}"):
+            require_no_remains(self.path, spec.name)
+            with disk_errors(f"the array {spec.name}", self.path):
                 add_array(
                     self.path,
                     spec,
                     self.n_tiles,
                     block_rows=block_rows,
                     provenance=provenance or {},
+                    compression=compression,
                 )
-        find_embedding(self.path, self.n_tiles, spec)
+        find_embedding(self.path, self._header, spec)
 
     def blocks(self, spec: EmbeddingSpec) -> list[Block]:
         """List all blocks of an embedding, in the order of their rows."""
-        return find_embedding(self.path, self.n_tiles, spec).blocks()
+        return find_embedding(self.path, self._header, spec).blocks()
 
     def pending(self, spec: EmbeddingSpec) -> list[Block]:
         """List the blocks that are not committed yet."""
-        return find_embedding(self.path, self.n_tiles, spec).pending()
+        return find_embedding(self.path, self._header, spec).pending()
+
+    def is_committed(self, spec: EmbeddingSpec, block: Block) -> bool:
+        """Tell whether a block has a record: one look at the disk, however many there are."""
+        return record_path(self.path / "commits" / spec.name, block.index).exists()
 
     def write(
         self,
@@ -254,7 +281,7 @@ class FeatureStore:
         StoreError
             If rows cannot be stored (see `storable_rows`) or the disk refuses them.
         """
-        return find_embedding(self.path, self.n_tiles, spec).write(block, rows, refused, cost or {})
+        return find_embedding(self.path, self._header, spec).write(block, rows, refused, cost or {})
 
     def load(self, spec: EmbeddingSpec, rows: npt.NDArray[np.intp] | None = None) -> Rows:
         """Read rows, in the order asked; all if None.
@@ -276,32 +303,72 @@ class FeatureStore:
             raise StoreError(f"rows are whole numbers in one dimension, not {asked.dtype} values")
         if len(outside := asked[(asked < 0) | (asked >= self.n_tiles)]):
             raise MissingRowsError(f"row {outside[0]} is asked of a store of {self.n_tiles} tiles")
-        return find_embedding(self.path, self.n_tiles, spec).load(asked.astype(np.intp))
+        return find_embedding(self.path, self._header, spec).load(asked.astype(np.intp))
 
     def refused(self, spec: EmbeddingSpec) -> list[Refusal]:
         """List the tiles of committed blocks that have no embedding, by row."""
-        records = find_embedding(self.path, self.n_tiles, spec).records()
+        records = find_embedding(self.path, self._header, spec).records()
         return sorted((r for rec in records for r in rec.refused), key=lambda r: r.row)
 
     def cost(self, spec: EmbeddingSpec) -> dict[str, float]:
         """Sum what the committed blocks took; of ``peak_memory_mb``, the largest."""
         total = {"wall_s": 0.0, "cpu_s": 0.0, "gpu_s": 0.0, "peak_memory_mb": 0.0}
-        for record in find_embedding(self.path, self.n_tiles, spec).records():
+        for record in find_embedding(self.path, self._header, spec).records():
             for key, value in record.cost.items():
                 before = total.get(key, 0.0)
                 total[key] = max(before, value) if key == "peak_memory_mb" else before + value
         return total
 
+    def claims(self) -> Claims:
+        """Make polite notes of the blocks that this process works on; close them when done."""
+        return Claims(self.path / "staging")
+
     def discard(self, spec: EmbeddingSpec, block: Block) -> None:
         """Take back a block, so that it is pending again."""
-        find_embedding(self.path, self.n_tiles, spec).discard(block)
+        find_embedding(self.path, self._header, spec).discard(block)
 
-    def verify(self) -> list[Problem]:
-        """Read every committed block from disk and compare it with what was committed.
+    def verify(self, manifest_sha256: str | None = None) -> list[Problem]:
+        """Read all that the store holds from disk and compare it with what was written.
+
+        Parameters
+        ----------
+        manifest_sha256
+            Of the tiles as they are now, to compare with those that the store was made from.
 
         Returns
         -------
         list of Problem
             Empty if all is well.
         """
-        return find_problems(self.path, self.n_tiles)
+        from featurebench.store.verification import find_problems
+
+        return find_problems(self.path, self._header, manifest_sha256)
+
+    def repair(self, problems: Sequence[Problem]) -> int:
+        """Take back what is damaged, so that the next extraction makes it anew.
+
+        Damaged shards and records go to ``quarantine/`` in the store and their blocks are pending
+        again; metadata is rebuilt where all that it says is known from elsewhere. Each problem is
+        looked at again first, so nothing that is sound is touched. A damaged copy of the tile
+        table stays: `update_obs`, which every extraction calls, writes it anew.
+
+        Parameters
+        ----------
+        problems
+            From `verify`.
+
+        Returns
+        -------
+        int
+            How many blocks and pieces of metadata were taken back or rebuilt.
+        """
+        from featurebench.store.repairing import repair_problems
+
+        with disk_errors(f"a repair of {self.path.name}", self.path):
+            return repair_problems(self.path, self._header, problems)
+
+    def status(self) -> list[EmbeddingStatus]:
+        """Tell of each embedding how much of it is done, how it is stored and where it was made."""
+        from featurebench.store.status import read_status
+
+        return [read_status(each) for each in list_embeddings(self.path, self._header)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,10 +34,20 @@ def make_obs(n: int) -> pd.DataFrame:
     )
 
 
-def make_store(folder: Path, *, n: int = 100, name: str = "toy.store") -> FeatureStore:
+def manifest_sha256(obs: pd.DataFrame) -> str:
+    pairs = zip(obs["tile_id"], obs["path"], strict=True)
+    return hashlib.sha256("\n".join(f"{t}\0{path}" for t, path in pairs).encode()).hexdigest()
+
+
+def create(path: Path, n: int, dataset: str = "toy") -> FeatureStore:
+    obs = make_obs(n)
     return FeatureStore.create(
-        folder / name, make_obs(n), dataset="toy", classes=CLASSES, manifest_sha256="c0" * 32
+        path, obs, dataset=dataset, classes=CLASSES, manifest_sha256=manifest_sha256(obs)
     )
+
+
+def make_store(folder: Path, *, n: int = 100, name: str = "toy.store") -> FeatureStore:
+    return create(folder / name, n)
 
 
 def true_rows(n: int, dim: int = DIM, *, seed: int = 0) -> npt.NDArray[np.float32]:

@@ -84,7 +84,7 @@ def test_a_lost_shard_is_damage_and_is_mended_by_discarding(store: FeatureStore)
     block = store.blocks(SPEC)[2]
     rows = store.load(SPEC)
     shard_path(store, block).unlink()
-    with pytest.raises(StoreCorruptError, match=r"its shard is missing; remove commits/.*2\.json"):
+    with pytest.raises(StoreCorruptError, match=r"block 2 .* is missing; run .*verify --repair`"):
         store.load(SPEC)
     assert [p.block for p in store.verify()] == [2]
     store.discard(SPEC, block)

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import zarr
-from store_cases import SPEC, make_store, record_file, shard_path, write_all
+from store_cases import (
+    CLASSES,
+    SPEC,
+    flip_bit,
+    make_obs,
+    make_store,
+    record_file,
+    shard_path,
+    write_all,
+)
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from featurebench.errors import MissingRowsError, StoreCorruptError, StoreError
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N, DIM, BLOCK = 50, 4, 20
+TILE_IDS, PATHS = [f"x{k}" for k in range(N)], [f"tiles/µ{k}.png" for k in range(N)]
 
 
 def canonical(value: object) -> bytes:
@@ -46,22 +56,69 @@ def foreign_spec() -> dict[str, Any]:
     }
 
 
-def write_from_document(root: Path, compressors: tuple[Any, ...] = (Crc32cCodec(),)) -> Any:
-    """Write blocks 0 and 2 of three, with row 41 refused; return rows, name and array."""
-    root.mkdir()
+def seal_nodes(folder: Path) -> None:
+    for path in folder.rglob("zarr.json"):
+        path.write_bytes(sealed(json.loads(path.read_bytes())))
+
+
+def sealed(meta: dict[str, Any]) -> bytes:
+    meta.setdefault("attributes", {}).pop("featurebench_digest", None)
+    digest = hashlib.sha256(canonical(meta)).hexdigest()
+    meta["attributes"]["featurebench_digest"] = digest
+    return canonical(meta)
+
+
+def write_header(root: Path, version: str, manifest_sha256: str) -> None:
     header: dict[str, Any] = {
         "format": "featurebench.store",
-        "version": "1.4",
+        "version": version,
         "dataset": "foreign",
     }
-    header |= {"classes": ["a", "b"], "manifest_sha256": "00" * 32, "n_tiles": N}
+    header |= {"classes": ["a", "b"], "manifest_sha256": manifest_sha256, "n_tiles": N}
     header |= {"later": 1}
     (root / "store.json").write_bytes(with_digest(header))
-    group = zarr.create_group(
-        root / "embeddings.zarr",
-        attributes={"encoding-type": "anndata", "encoding-version": "0.1.0"},
-    )
-    group.create_group("obsm", attributes={"encoding-type": "dict", "encoding-version": "0.1.0"})
+
+
+def write_groups(root: Path, version: str) -> None:
+    """Write what stands beside the embeddings, which 1.0 does not ask for."""
+
+    def attributes(kind: str, number: str, **more: Any) -> dict[str, Any]:
+        return {"encoding-type": kind, "encoding-version": number, **more}
+
+    group = zarr.create_group(root / "embeddings.zarr", attributes=attributes("anndata", "0.1.0"))
+    group.create_group("obsm", attributes=attributes("dict", "0.1.0"))
+    if version == "1.0":
+        return
+    for name in ("uns", "uns/featurebench"):
+        group.create_group(name, attributes=attributes("dict", "0.1.0"))
+    tables: dict[str, dict[str, list[str]]] = {
+        "obs": {"tile_id": TILE_IDS, "path": PATHS},
+        "var": {"_index": []},
+    }
+    for name, columns in tables.items():
+        index, *others = columns
+        more = {"_index": index, "column-order": others}
+        group.create_group(name, attributes=attributes("dataframe", "0.2.0", **more))
+        for column, texts in columns.items():
+            zarr.create_array(
+                root / "embeddings.zarr",
+                name=f"{name}/{column}",
+                data=np.array(texts, dtype=np.dtypes.StringDType()),
+                compressors=(Crc32cCodec(),),
+                attributes=attributes("string-array", "0.2.0"),
+                config={"write_empty_chunks": True},
+            )
+
+
+def write_from_document(
+    root: Path, compressors: tuple[Any, ...] = (Crc32cCodec(),), *, version: str = "1.4"
+) -> Any:
+    """Write blocks 0 and 2 of three, with row 41 refused; return rows, name and array."""
+    root.mkdir()
+    tiles = "\n".join(f"{t}\0{path}" for t, path in zip(TILE_IDS, PATHS, strict=True))
+    opaque = version == "1.0"
+    write_header(root, version, "00" if opaque else hashlib.sha256(tiles.encode()).hexdigest())
+    write_groups(root, version)
 
     spec = foreign_spec()
     recipe = {key: value for key, value in spec.items() if key != "tag"}
@@ -91,7 +148,7 @@ def write_from_document(root: Path, compressors: tuple[Any, ...] = (Crc32cCodec(
         refused = [{"row": 41, "tile_id": "x41", "reason": "blank"}] if block == 2 else []
         record: dict[str, Any] = {
             "format": "featurebench.commit",
-            "version": "1.0",
+            "version": version,
             "embedding": name,
         }
         record |= {"fingerprint": fingerprint, "block": block}
@@ -99,9 +156,12 @@ def write_from_document(root: Path, compressors: tuple[Any, ...] = (Crc32cCodec(
         record |= {"sha256": hashlib.sha256(rows[start:stop].tobytes()).hexdigest()}
         record |= {"refused": refused, "cost": {"wall_s": 0.1}}
         (commits / f"{block}.json").write_bytes(with_digest(record))
+    if not opaque:
+        seal_nodes(root)
     return rows, name, array
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.4"])
 @pytest.mark.parametrize(
     "compressors",
     [
@@ -111,9 +171,9 @@ def write_from_document(root: Path, compressors: tuple[Any, ...] = (Crc32cCodec(
     ],
 )
 def test_a_store_written_from_the_document_is_read(
-    tmp_path: Path, compressors: tuple[Any, ...]
+    tmp_path: Path, compressors: tuple[Any, ...], version: str
 ) -> None:
-    rows, name, _ = write_from_document(tmp_path / "f.store", compressors)
+    rows, name, _ = write_from_document(tmp_path / "f.store", compressors, version=version)
     store = FeatureStore.open(tmp_path / "f.store")
     (spec,) = store.embeddings()
     assert (spec.name, spec.to_dict(), store.dataset) == (name, foreign_spec(), "foreign")
@@ -129,6 +189,23 @@ def test_a_store_written_from_the_document_is_read(
     assert store.write(spec, store.pending(spec)[0], np.ones((20, DIM)))
     assert (store.load(spec, np.arange(20, 40)) == 1).all()
     assert store.verify() == []
+
+
+def test_a_store_of_version_1_0_grows_and_stays_of_that_version(tmp_path: Path) -> None:
+    rows, name, _ = write_from_document(tmp_path / "f.store", version="1.0")
+    store = FeatureStore.open(tmp_path / "f.store")
+    store.add(SPEC, block_rows=16)
+    other = write_all(store)
+    store.update_obs(make_obs(N), CLASSES)
+    again = FeatureStore.open(tmp_path / "f.store")
+    assert json.loads((again.path / "store.json").read_bytes())["version"] == "1.0"
+    assert again.verify() == []
+    foreign = next(spec for spec in again.embeddings() if spec.name == name)
+    np.testing.assert_array_equal(again.load(foreign, np.arange(20)), rows[:20])
+    np.testing.assert_array_equal(again.load(SPEC), other)
+    flip_bit(again.path / "embeddings.zarr" / "obsm" / SPEC.name / "zarr.json", 100)
+    assert again.repair(again.verify()) == 1
+    assert [spec.name for spec in again.embeddings()] == [name]
 
 
 def test_compressed_shards_are_checked_as_well(tmp_path: Path) -> None:
@@ -185,6 +262,7 @@ def test_the_writer_follows_the_document(tmp_path: Path) -> None:
         body = json.loads(path.read_bytes())
         digest = body.pop("digest")
         assert digest == hashlib.sha256(canonical(body)).hexdigest()
+        assert path.read_bytes() == with_digest(body)
     assert body["sha256"] == hashlib.sha256(rows[16:32].astype("<f2").tobytes()).hexdigest()
     assert (body["block"], body["start"], body["stop"]) == (1, 16, 32)
     assert body["staged"].startswith(f"{SPEC.name}.1.")
@@ -198,6 +276,31 @@ def test_the_writer_follows_the_document(tmp_path: Path) -> None:
     assert (meta["fill_value"], meta["data_type"]) == ("NaN", "float16")
 
 
+def test_every_node_is_sealed_and_every_chunk_is_there(tmp_path: Path) -> None:
+    store = make_store(tmp_path, n=40)
+    store.update_obs(make_obs(40).assign(zero=0, empty=""), CLASSES)
+    store.add(SPEC, block_rows=16)
+    root = store.path / "embeddings.zarr"
+    documents = sorted(root.rglob("zarr.json"))
+    assert len(documents) == 25
+    for path in documents:
+        meta = json.loads(path.read_bytes())
+        assert path.read_bytes() == sealed(meta)
+        if meta["node_type"] == "array" and "obsm" not in path.parts and 0 not in meta["shape"]:
+            (chunk,) = (
+                found for found in path.parent.rglob("*") if found.is_file() and found != path
+            )
+            assert meta["codecs"][-1]["name"] == "crc32c"
+            content = chunk.read_bytes()
+            assert content[-4:] == crc32c(content[:-4])
+    layout = json.loads(read_text(root / "uns" / "featurebench" / SPEC.name / "layout"))
+    assert layout == {"block_rows": 16, "chunk_rows": 16, "compression": "none"}
+
+
+def read_text(folder: Path) -> str:
+    return str(zarr.open_array(folder, mode="r")[()])
+
+
 def test_arrays_of_others_are_left_alone(tmp_path: Path) -> None:
     write_from_document(tmp_path / "f.store")
     umap: npt.NDArray[np.float32] = np.zeros((N, 2), dtype=np.float32)
@@ -209,7 +312,7 @@ def test_arrays_of_others_are_left_alone(tmp_path: Path) -> None:
 
 def edit_metadata(root: Path, **changes: Any) -> FeatureStore:
     (path,) = (root / "embeddings.zarr" / "obsm").glob("*/zarr.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_bytes(sealed({**json.loads(path.read_text()), **changes}))
     return FeatureStore.open(root)
 
 
@@ -262,7 +365,7 @@ def test_a_later_version_is_refused_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "f.store" / "store.json"
     header = json.loads(path.read_text())
     path.write_text(json.dumps({**header, "version": "2.0"}))
-    with pytest.raises(StoreError, match=r"version 2\.0.*reads 1\.0; install.*version 2"):
+    with pytest.raises(StoreError, match=r"version 2\.0.*reads 1\.1; install.*version 2"):
         FeatureStore.open(tmp_path / "f.store")
     path.write_text(json.dumps({**header, "format": "other"}))
     with pytest.raises(StoreError, match="its format is 'other'"):

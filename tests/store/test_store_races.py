@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from store_cases import CLASSES, DIM, SPEC, make_obs, make_store
+from store_cases import DIM, SPEC, create, make_store
 
 from featurebench.errors import MissingRowsError
 from featurebench.store import FeatureStore, embedding, staging
@@ -24,9 +24,7 @@ N_BLOCKS, ROWS = 25, 8
 
 def write_same_blocks(path: Path, rank: int, barrier: Barrier, said: Path) -> None:
     barrier.wait()
-    made = FeatureStore.create(
-        path, make_obs(ROWS * N_BLOCKS), dataset="race", classes=CLASSES, manifest_sha256="aa"
-    )
+    made = create(path, ROWS * N_BLOCKS, "race")
     barrier.wait()
     made.add(SPEC, block_rows=ROWS)
     first = []
@@ -86,6 +84,43 @@ def test_two_writers_with_different_bytes_and_a_reader(tmp_path: Path) -> None:
     assert store.cost(SPEC)["wall_s"] == N_BLOCKS
     assert [p.name for p in tmp_path.glob("race.store*")] == ["race.store"]
     assert list((path / "staging").iterdir()) == []
+
+
+def share_blocks(path: Path, rank: int, barrier: Barrier, said: Path) -> None:
+    store = FeatureStore.open(path)
+    n_written = n_wasted = 0
+    barrier.wait()
+    with store.claims() as ours:
+        while pending := store.pending(SPEC):
+            for block in pending:
+                if not ours.take(SPEC.name, block.index):
+                    continue
+                if block in store.pending(SPEC):
+                    time.sleep(0.002)
+                    was_first = store.write(SPEC, block, np.full((ROWS, DIM), 1.0 + rank))
+                    n_written, n_wasted = n_written + was_first, n_wasted + (not was_first)
+                ours.release(SPEC.name, block.index)
+    said.write_text(f"{n_written} {n_wasted}")
+
+
+def test_writers_with_claims_waste_no_work(tmp_path: Path) -> None:
+    store = create(tmp_path / "race.store", ROWS * N_BLOCKS)
+    store.add(SPEC, block_rows=ROWS)
+    barrier = SPAWN.Barrier(2)
+    said = [tmp_path / f"said-{rank}" for rank in range(2)]
+    writers = [
+        SPAWN.Process(target=share_blocks, args=(store.path, rank, barrier, said[rank]))
+        for rank in range(2)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    written, wasted = np.array([file.read_text().split() for file in said], dtype=int).T
+    assert (written.sum(), wasted.sum()) == (N_BLOCKS, 0)
+    assert (store.verify(), store.pending(SPEC)) == ([], [])
+    assert list((store.path / "staging").iterdir()) == []
 
 
 def test_a_writer_who_stalls_before_its_record_changes_nothing(tmp_path: Path) -> None:

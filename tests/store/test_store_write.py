@@ -8,7 +8,17 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_cases import CLASSES, DIM, SPEC, make_obs, make_store, true_rows, write_all
+from store_cases import (
+    CLASSES,
+    DIM,
+    SPEC,
+    make_obs,
+    make_store,
+    manifest_sha256,
+    shard_path,
+    true_rows,
+    write_all,
+)
 
 from featurebench.errors import MissingRowsError, StoreError, StoreMismatchError
 from featurebench.store import Block, EmbeddingSpec, FeatureStore, Refusal, storable_rows
@@ -191,17 +201,53 @@ def test_another_recipe_under_the_same_name_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("n", "asked", "chosen"),
+    ("n", "dim", "asked", "chosen"),
     [
-        (10**6, None, (16384, 256)),
-        (300, None, (512, 256)),
-        (10**6, 1000, (768, 256)),
-        (10**6, 100, (100, 100)),
-        (10, 16384, (256, 256)),
+        (10**6, 1024, None, (16_384, 256)),
+        (10**6 + 1, 1024, None, (65_536, 512)),
+        (10**8, 1024, None, (65_536, 512)),
+        (10**9, 1024, None, (262_144, 1024)),
+        (10**9, 64, None, (262_144, 1024)),
+        (10**9, 1536, None, (174_080, 1024)),
+        (10**5, 10**5, None, (2560, 256)),
+        (10**5, 10**7, None, (26, 26)),
+        (10**5, 10**9, None, (1, 1)),
+        (300, 6, None, (512, 256)),
+        (10**6, 6, 1000, (768, 256)),
+        (10**7, 6, 1000, (512, 512)),
+        (10**6, 6, 100, (100, 100)),
+        (10, 6, 16384, (256, 256)),
     ],
 )
-def test_rows_per_block(n: int, asked: int | None, chosen: tuple[int, int]) -> None:
-    assert choose_rows(n, asked) == chosen
+def test_rows_per_block(n: int, dim: int, asked: int | None, chosen: tuple[int, int]) -> None:
+    assert choose_rows(n, 2 * dim, asked) == chosen
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_compression_changes_files_and_no_rows(tmp_path: Path, compression: str) -> None:
+    store = make_store(tmp_path, n=700)
+    store.add(SPEC, block_rows=512, compression=compression)
+    store.add(SPEC, compression="none")
+    rows = np.round(true_rows(700)).astype(np.float16)
+    refused = [Refusal(row, f"t{row:05d}", "blank") for row in (3, *range(512, 700))]
+    for block in store.pending(SPEC):
+        mine = [refusal for refusal in refused if block.start <= refusal.row < block.stop]
+        assert store.write(SPEC, block, rows[block.start : block.stop], refused=mine)
+    again = FeatureStore.open(store.path)
+    assert again.verify() == []
+    for asked in (np.delete(np.arange(512), 3), np.array([511, 0, 256, 0]), np.array([4])):
+        np.testing.assert_array_equal(again.load(SPEC, asked), rows[asked])
+    with pytest.raises(MissingRowsError, match=r"2 of 2 rows \(row 3, 600\).*refused"):
+        again.load(SPEC, np.array([3, 600]))
+    (status,) = again.status()
+    assert status.compression == compression
+    n_bytes = shard_path(again, again.blocks(SPEC)[0]).stat().st_size
+    assert (n_bytes < 512 * DIM * 2) == (compression == "zstd")
+
+
+def test_an_unknown_compression_is_refused(store: FeatureStore) -> None:
+    with pytest.raises(StoreError, match="compression 'lz4' is unknown; give none or zstd"):
+        store.add(replace(SPEC, pool="max"), compression="lz4")
 
 
 def test_no_rows_per_block_are_refused(store: FeatureStore) -> None:
@@ -264,5 +310,5 @@ def test_create_refuses_files_strangers_and_nothing(tmp_path: Path) -> None:
 def test_header_tells_what_the_store_is_of(store: FeatureStore) -> None:
     again = FeatureStore.open(str(store.path))
     assert (again.dataset, again.classes, again.n_tiles) == ("toy", CLASSES, 100)
-    assert again.manifest_sha256 == "c0" * 32
+    assert again.manifest_sha256 == manifest_sha256(make_obs(100))
     assert again.path == store.path
