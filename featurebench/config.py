@@ -50,7 +50,8 @@ def _relative_weights(weights: str, info: SerializationInfo) -> str:
     return weights if weights in WEIGHT_SOURCES else _relative(Path(weights), info)
 
 
-WEIGHT_SOURCES = ("hub", "package", "random")
+FOREIGN = "foreign"
+WEIGHT_SOURCES = ("hub", "package", "random", FOREIGN)
 FilePath = Annotated[Path, AfterValidator(_anchor), PlainSerializer(_relative)]
 Weights = Annotated[str, AfterValidator(_anchor_weights), PlainSerializer(_relative_weights)]
 ModelName = Annotated[str, Field(min_length=1)]
@@ -102,12 +103,32 @@ class DataConfig(_Section):
 
 
 class BackboneConfig(_Section):
-    """A frozen network; parameters of `featurebench.backbones.Backbone.load`."""
+    """A frozen network; parameters of `featurebench.backbones.Backbone.load`.
+
+    Several layers, and the views (see `featurebench.tiles.make_views`), are embeddings of their
+    own that come out of one pass.
+    """
 
     model: ModelName
     weights: Weights = "hub"
     model_args: dict[str, Any] = {}
     preprocessing: dict[str, Any] = {}
+    layer: str | Annotated[list[str], Field(min_length=1)] = "final"
+    pool: Literal["avg", "max", "gem", "cls", "pre_logits"] | None = None
+    views: int | dict[str, int] = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    engine: Literal["eager", "compile", "openvino"] = "eager"
+
+    @field_validator("views")
+    @classmethod
+    def _known_views(cls, views: int | dict[str, int]) -> int | dict[str, int]:
+        from featurebench.tiles import make_views
+
+        try:
+            make_views(views)
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("views: ")) from None
+        return views
 
 
 class SplitConfig(_Section):
@@ -159,8 +180,10 @@ class ComputeConfig(_Section):
 
     device: str = "auto"
     threads: PositiveInt | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0)] | None = None
     batch_size: PositiveInt | None = None
+    block_rows: PositiveInt | None = None
+    compression: Literal["none", "zstd"] = "none"
 
 
 class ExperimentConfig(_Section):
@@ -249,13 +272,34 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
     if isinstance(output, dict):
         output.setdefault("results", f"results/{name}")
         output.setdefault("reports", f"reports/{name}")
+    return parse_config(document, path.resolve().parent, path.name)
+
+
+def parse_config(
+    document: Mapping[str, Any], base: Path, source: str = "the experiment"
+) -> ExperimentConfig:
+    """Check an experiment given as a dict, such as `dump_config` gives.
+
+    Parameters
+    ----------
+    document
+        As the YAML file holds it.
+    base
+        Folder that paths are relative to.
+    source
+        What error messages call it.
+
+    Raises
+    ------
+    ConfigError
+        With every problem in one message, unknown keys with the nearest known one.
+    """
     try:
-        context = {"base": path.resolve().parent}
-        config = ExperimentConfig.model_validate(document, context=context)
+        config = ExperimentConfig.model_validate(document, context={"base": base})
     except ValidationError as error:
         problems = "; ".join(_problem(e) for e in error.errors())
-        raise ConfigError(f"{path.name}: {problems}") from None
-    config._base = context["base"]
+        raise ConfigError(f"{source}: {problems}") from None
+    config._base = base
     return config
 
 

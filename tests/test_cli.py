@@ -34,7 +34,7 @@ def command(*arguments: str | Path) -> list[str]:
 def test_help_lists_the_verbs_in_the_order_of_the_work() -> None:
     status, out, _ = invoke("--help")
     assert status == 0
-    verbs = ["init", "run", "extract", "probe", "finetune", "compare", "report", "store"]
+    verbs = ["init", "run", "doctor", "extract", "probe", "finetune", "compare", "report", "store"]
     positions = [out.index(f"\n  {verb} ") for verb in verbs]
     assert positions == sorted(positions)
 
@@ -125,7 +125,7 @@ def test_store_info_and_verify(copied: Path) -> None:
     assert "48/48 tiles x 1280" in out
     status, out, _ = invoke("store", "info", store, "--json")
     (row,) = json.loads(out)["embeddings"]
-    assert (row["tiles"], row["done"], row["refused"]) == (48, 48, 0)
+    assert (row["n_tiles"], row["n_done"], row["n_refused"]) == (48, 48, 0)
     status, out, _ = invoke("store", "verify", store)
     assert status == 0
     assert "every committed block is as it was written" in out
@@ -135,7 +135,15 @@ def test_store_info_and_verify(copied: Path) -> None:
     shard.write_bytes(data)
     status, out, err = invoke("store", "verify", store)
     assert status == 2
-    assert "rows 0 to 48" in out
+    assert "rows 0 to 47" in out
+    assert "store verify --repair" in err
+    status, out, _ = invoke("store", "verify", store, "--repair")
+    assert status == 0
+    assert "1 blocks are pending again" in out
+    assert "0/48 tiles" in invoke("store", "info", store)[1]
+    invoke("extract", copied / SMALL_CONFIG)
+    assert "48/48 tiles" in invoke("store", "info", store)[1]
+    assert invoke("store", "verify", store, "--config", copied / SMALL_CONFIG)[0] == 0
     status, _, err = invoke("store", "info", copied / "absent.store")
     assert status == 2
     assert "absent.store" in err

@@ -7,8 +7,7 @@ import signal
 import pytest
 from click.testing import CliRunner
 
-from featurebench import cli
-from featurebench.cli import main
+from featurebench.cli import main, options, progress, signals
 from featurebench.errors import FeatureBenchError, StoreError
 from featurebench.experiment import QUIET
 
@@ -18,15 +17,15 @@ def test_plain_lines_come_every_few_seconds(
 ) -> None:
     now = iter([0.0, 4.0, 11.0, 12.0, 40.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    with cli._plain("embedding x", 1000) as advance:
+    with progress._plain("embedding x", 1000) as advance:
         for _ in range(4):
-            advance(250)
+            advance(250, "bound by reading")
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["...        embedding x: 500/1,000, 45.5/s, 11 s left"]
+    assert lines == ["...        embedding x: 500/1,000, 45.5/s, 11 s left, bound by reading"]
 
 
 def test_nothing_is_printed_for_short_work(capsys: pytest.CaptureFixture[str]) -> None:
-    with cli._plain("short", 3) as advance:
+    with progress._plain("short", 3) as advance:
         for _ in range(3):
             advance(1)
     assert capsys.readouterr().err == ""
@@ -37,7 +36,7 @@ def test_bar_shows_label_and_count_and_is_gone_afterwards(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    with cli._bar("embedding x", 10) as advance:
+    with progress._bar("embedding x", 10) as advance:
         advance(4)
         advance(6)
     err = capsys.readouterr().err
@@ -102,11 +101,42 @@ def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "goes on from there" in result.stderr
 
 
-def test_sigterm_is_status_143(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)]
+)
+def test_a_signal_ends_in_order(
+    capsys: pytest.CaptureFixture[str], sent: signal.Signals, status: int
+) -> None:
+    tidied: list[int] = []
+
+    def work() -> None:
+        with signals.orderly_end():
+            try:
+                signal.raise_signal(sent)
+            finally:
+                tidied.append(1)
+
     with pytest.raises(SystemExit) as caught:
-        cli._on_sigterm(signal.SIGTERM, None)
-    assert caught.value.code == 143
+        work()
+    assert (caught.value.code, tidied) == (status, [1])
     assert "goes on from there" in capsys.readouterr().err
+    assert signal.getsignal(sent) not in {signals._stop, signals._stop_at_once}
+
+
+def test_a_quiet_console_tells_notices_only(capsys: pytest.CaptureFixture[str]) -> None:
+    console = progress.make_console(quiet=True)
+    console.say("embedding", "done")
+    console.say("notice", "out of memory")
+    with console.track("label", 5) as advance:
+        advance(5)
+    assert capsys.readouterr().err == "notice     out of memory\n"
+
+
+def test_own_command_leaves_an_option_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for written in (["--processes", "2"], ["--processes=2"]):
+        monkeypatch.setattr("sys.argv", ["featurebench", "extract", *written, "a.yaml"])
+        command = options.own_command("--processes")
+        assert command[1:] == ["-m", "featurebench.cli", "extract", "a.yaml"]
 
 
 def test_unknown_verb_and_option_are_status_2() -> None:
@@ -122,7 +152,7 @@ def test_device_of_the_command_line_wins(tmp_path: object) -> None:
     file = Path(str(tmp_path)) / "study.yaml"
     file.write_text("data: {folder: x}\nbackbones: [{model: y}]\nheads: {knn: }\n")
     config = load_config(file)
-    assert cli._on_device(config, None) is config
-    changed = cli._on_device(config, "cuda:1")
+    assert options.on_device(config, None) is config
+    changed = options.on_device(config, "cuda:1")
     assert (changed.compute.device, config.compute.device) == ("cuda:1", "auto")
     assert changed.base == config.base

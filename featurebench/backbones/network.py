@@ -61,7 +61,7 @@ def create_network(
     torch.nn.Module
         On the CPU, in training mode, every parameter trainable.
     dict
-        The resolved preprocessing, to be given to `make_transform`.
+        The resolved preprocessing, for `Prepare.of` and `normalise`.
 
     Raises
     ------

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import torch
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 from featurebench.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
     import PIL.Image
-    import torch
 
     from featurebench.backbones.names import Architecture
 
-OVERRIDES = ("mean", "std", "input_size", "interpolation", "crop_pct")
+OVERRIDES = ("mean", "std", "input_size", "interpolation", "crop_pct", "reduced_decoding")
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
 
 
@@ -33,13 +37,16 @@ def resolve_preprocessing(
         Whose pretrained configuration is the default.
     overrides
         Any of ``mean`` and ``std`` (a number or three), ``input_size`` (pixels: a number,
-        ``[height, width]`` or ``[3, height, width]``), ``interpolation`` and ``crop_pct``.
+        ``[height, width]`` or ``[3, height, width]``), ``interpolation``, ``crop_pct`` and
+        ``reduced_decoding`` (true: large JPEGs are decoded at a half, a quarter or an eighth of
+        their size where that is still enough, which is faster and changes the pixels a little).
 
     Returns
     -------
     dict
         ``input_size`` [3, height, width], ``interpolation``, ``mean``, ``std``, ``crop_pct`` and
-        ``crop_mode``, as `timm.data.resolve_data_config` names them.
+        ``crop_mode``, as `timm.data.resolve_data_config` names them; ``reduced_decoding`` only
+        where it is true.
 
     Raises
     ------
@@ -53,6 +60,7 @@ def resolve_preprocessing(
             f"unknown preprocessing key {unknown[0]!r}; known: {', '.join(OVERRIDES)}"
         )
     arguments = {key: _checked(key, value) for key, value in given.items()}
+    reduced = arguments.pop("reduced_decoding", False)
     config = resolve_data_config(  # type: ignore[no-untyped-call]
         arguments, pretrained_cfg=architecture.pretrained_cfg
     )
@@ -63,27 +71,106 @@ def resolve_preprocessing(
         "std": [float(value) for value in config["std"]],
         "crop_pct": float(config["crop_pct"]),
         "crop_mode": str(config["crop_mode"]),
+        **({"reduced_decoding": True} if reduced else {}),
     }
 
 
-def make_transform(
-    preprocessing: Mapping[str, Any],
-) -> Callable[[PIL.Image.Image], torch.Tensor]:
-    """Build timm's evaluation transform: an RGB image becomes a float tensor (3, height, width).
+@dataclass(frozen=True)
+class Prepare:
+    """Resize and crop an image to a network's input, as timm does for evaluation.
+
+    Equal for networks that want the same pixels, whatever their mean and standard deviation; can
+    be sent to other processes.
 
     Parameters
     ----------
-    preprocessing
-        As `resolve_preprocessing` returns it.
+    input_size
+        Height and width of the result, pixels.
+    interpolation, crop_pct, crop_mode
+        As in `resolve_preprocessing`.
+    reduced_decoding
+        Whether the image may come decoded at reduced size.
+
+    Examples
+    --------
+    >>> import PIL.Image
+    >>> Prepare((64, 64), "bicubic", 0.875, "center")(PIL.Image.new("RGB", (90, 80))).shape
+    (64, 64, 3)
     """
+
+    input_size: tuple[int, int]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+    reduced_decoding: bool = False
+
+    @classmethod
+    def of(cls, preprocessing: Mapping[str, Any]) -> Prepare:
+        """Take what concerns the geometry from what `resolve_preprocessing` returns."""
+        height, width = preprocessing["input_size"][1:]
+        return cls(
+            (height, width),
+            preprocessing["interpolation"],
+            preprocessing["crop_pct"],
+            preprocessing["crop_mode"],
+            preprocessing.get("reduced_decoding", False),
+        )
+
+    @property
+    def min_side(self) -> int | None:
+        """Shorter side, in pixels, below which an image must not be decoded; None: full size."""
+        if not self.reduced_decoding:
+            return None
+        return math.ceil(max(self.input_size) / self.crop_pct)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result: (height, width, 3)."""
+        return (*self.input_size, 3)
+
+    @property
+    def dtype(self) -> str:
+        """Type of the result's elements."""
+        return "uint8"
+
+    def __call__(self, image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+        """Give the RGB pixels, shape (height, width, 3)."""
+        pixels: npt.NDArray[np.uint8] = _geometry(self)(image).permute(1, 2, 0).numpy()
+        return pixels
+
+
+def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Turn prepared pixels into what a network takes; the same numbers as timm's transform.
+
+    Parameters
+    ----------
+    pixels
+        Uint8, shape (n, height, width, 3).
+    mean, std
+        One value per channel, for pixels from 0 to 1.
+
+    Returns
+    -------
+    torch.Tensor
+        Float32, shape (n, 3, height, width), in channels-last memory.
+    """
+    channels_first = pixels.permute(0, 3, 1, 2)
+    # turned pixels come in another order in memory, in which convolutions are slower
+    values = channels_first.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    shape = (1, 3, 1, 1)
+    centre = torch.tensor(mean, device=values.device).view(shape)
+    return values.sub_(centre).div_(torch.tensor(std, device=values.device).view(shape))
+
+
+@lru_cache(maxsize=32)
+def _geometry(prepare: Prepare) -> Callable[[PIL.Image.Image], torch.Tensor]:
     transform: Callable[[PIL.Image.Image], torch.Tensor] = create_transform(
-        input_size=tuple(preprocessing["input_size"]),
+        input_size=(3, *prepare.input_size),
         is_training=False,
-        interpolation=preprocessing["interpolation"],
-        mean=tuple(preprocessing["mean"]),
-        std=tuple(preprocessing["std"]),
-        crop_pct=preprocessing["crop_pct"],
-        crop_mode=preprocessing["crop_mode"],
+        interpolation=prepare.interpolation,
+        crop_pct=prepare.crop_pct,
+        crop_mode=prepare.crop_mode,
+        normalize=False,
     )
     return transform
 
@@ -135,6 +222,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "input_size": _input_size,
     "interpolation": _interpolation,
     "crop_pct": _crop_pct,
+    "reduced_decoding": lambda value: value if isinstance(value, bool) else None,
 }
 _WANTED = {
     "mean": "give a number or three numbers, for pixels from 0 to 1",
@@ -142,4 +230,5 @@ _WANTED = {
     "input_size": "give pixels: a whole number, [height, width] or [3, height, width]",
     "interpolation": f"give one of {', '.join(INTERPOLATIONS)}",
     "crop_pct": "give a number above 0 and up to 1",
+    "reduced_decoding": "give true or false",
 }

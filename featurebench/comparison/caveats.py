@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from featurebench.results import ResultsTable
 
 FEW_PATIENTS = 20
+# What the name of an imported embedding has between model and fingerprint.
+FOREIGN_TAG = ".foreign@"
 
 
 def find_caveats(
@@ -123,6 +125,13 @@ def _about_arms(results: ResultsTable, contrasts: Sequence[Contrast]) -> list[st
         found.append(
             f"{n_tests} arms are tested against the reference; p-values are adjusted for that "
             "number by Holm's method, intervals are not."
+        )
+    read = sorted({run.embedding for run in results.runs if run.embedding})
+    foreign = [name for name in read if FOREIGN_TAG in name]
+    if foreign:
+        found.append(
+            f"The cost of making {wording.listed(foreign)} is not known, since that was done "
+            "elsewhere; the times of arms that read it leave it out."
         )
     devices = sorted({run.device for run in results.runs})
     if len(devices) > 1:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import ConfigError, FeatureBenchError
-from featurebench.experiment.embedding import resolve_device, resolve_threads
+from featurebench.experiment.networks import resolve_device, resolve_threads
 from featurebench.experiment.provenance import machine, versions
 from featurebench.experiment.recognition import Recognition
 from featurebench.results import (
@@ -71,9 +71,9 @@ def declare_probes(
     config: ExperimentConfig, specs: Sequence[EmbeddingSpec], study: Study
 ) -> list[Arm]:
     """Every embedding with every head; ``dummy`` looks at no embedding and so stands once."""
-    short = Counter(_label(spec.name) for spec in specs)
+    short = Counter(_label(spec) for spec in specs)
     probes = [
-        _declare_probe(config, study, head, params, spec, unique=short[_label(spec.name)] == 1)
+        _declare_probe(config, study, head, params, spec, unique=short[_label(spec)] == 1)
         for spec in specs
         for head, params in config.heads.items()
         if head != "dummy"
@@ -167,7 +167,7 @@ def _declare_probe(
     fingerprint = "" if spec is None else spec.fingerprint
     name = head
     if spec is not None:
-        name = f"{_label(spec.name) if unique else spec.name}+{head}"
+        name = f"{_label(spec) if unique else spec.name}+{head}"
     return Arm(
         name=name,
         kind="baseline" if spec is None else "probe",
@@ -276,7 +276,7 @@ def _run_probe(
         extraction = Cost()
     else:
         X = store.load(arm.spec, study.rows)
-        extraction = Cost(**store.cost(arm.spec))
+        extraction = _extraction_cost(store.cost(arm.spec))
     plan = study.plan
     with console.track(arm.name, plan.n_repeats * plan.n_folds) as advance:
         return cross_validate(
@@ -298,6 +298,10 @@ def _run_probe(
             threads=threads,
             progress=advance,
         )
+
+
+def _extraction_cost(cost: Mapping[str, float]) -> Cost:
+    return Cost(cost["wall_s"], cost["cpu_s"], cost["gpu_s"], cost["peak_memory_mb"])
 
 
 def _run_fine_tune(
@@ -327,15 +331,16 @@ def _run_fine_tune(
             seed=config.splits.seed,
             device=resolve_device(config.compute.device),
             threads=resolve_threads(config.compute.threads),
-            workers=config.compute.workers,
+            workers=config.compute.workers or 0,
             fold_dir=run_folder(root, arm.name, arm.run_id) / "folds",
             progress=advance,
         )
 
 
-def _label(name: str) -> str:
-    """Shorten an embedding's name to model and tag, enough where no other has the same."""
-    return name.partition("@")[0]
+def _label(spec: EmbeddingSpec) -> str:
+    """Shorten an embedding's name to model, tag and layer, where no other has the same."""
+    stage = "" if spec.layer in {"final", "unknown"} else f".{spec.layer}"
+    return spec.name.partition("@")[0] + stage
 
 
 def _finite(params: Mapping[str, Any]) -> dict[str, Any]:

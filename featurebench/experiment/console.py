@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-Advance = Callable[[int], None]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Advance(Protocol):
+    """Moves a progress bar by n, with a few words beside it."""
+
+    def __call__(self, n: int, note: str = "") -> None:
+        """Advance."""
 
 
 @contextlib.contextmanager
 def _untracked(label: str, total: int) -> Iterator[Advance]:
-    yield lambda _: None
+    yield lambda n, note="": None
 
 
 def _unsaid(step: str, message: str) -> None:
@@ -28,7 +36,7 @@ class Console:
     say
         Called with the step's name and one line about it.
     track
-        Called with a label and a total; its context gives a function that advances by n.
+        Called with a label and a total; its context gives an `Advance`.
     """
 
     say: Callable[[str, str], None] = _unsaid

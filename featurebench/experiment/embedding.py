@@ -1,21 +1,31 @@
-"""The frozen networks of an experiment: load each, embed what is pending, find what is stored."""
+"""The embeddings of an experiment: make what is pending in one pass, find what is stored."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from featurebench.errors import ConfigError, MissingRowsError, StoreMismatchError
-from featurebench.experiment.recognition import Recognition
+from featurebench.config import FOREIGN
+from featurebench.errors import MissingRowsError, StoreMismatchError
+from featurebench.experiment.foreign import find_foreign
+from featurebench.experiment.networks import (
+    check_choice,
+    load_and_remember,
+    recall,
+    recognise,
+    resolve_threads,
+    spec_of,
+    use_threads,
+)
 from featurebench.experiment.study import BadTile
 from featurebench.store import EmbeddingSpec, FeatureStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from featurebench.backbones import Backbone
     from featurebench.config import BackboneConfig, ExperimentConfig
     from featurebench.experiment.console import Console
+    from featurebench.extraction import ExtractionReport
     from featurebench.tiles import TileManifest
 
 
@@ -25,24 +35,41 @@ def embed(
     console: Console,
     *,
     only: str | None = None,
+    blocks: Callable[[int], bool] | None = None,
+    wait: bool = True,
 ) -> list[EmbeddingSpec]:
-    """Embed the pending blocks of every backbone; only of those of one model where asked.
+    """Embed the pending blocks of every backbone in one pass; only of one model where asked.
+
+    Parameters
+    ----------
+    only
+        Model name of the entries to embed; all if None.
+    blocks, wait
+        As in `featurebench.extraction.Settings`.
 
     Returns
     -------
     list of EmbeddingSpec
-        In the order of the experiment file.
+        All embeddings of the chosen entries, in the order of the experiment file.
     """
-    chosen = [b for b in config.backbones if only is None or b.model == only]
-    if not chosen and only is not None:
-        known = ", ".join(b.model for b in config.backbones) or "none"
-        raise ConfigError(f"--backbone {only!r} is not in the experiment file; it has {known}")
     store = open_store(config, tiles)
-    return [_embed_one(config, wanted, tiles, store, console) for wanted in chosen]
+    specs: list[EmbeddingSpec] = []
+    pending: list[Backbone] = []
+    for wanted in check_choice(config, only):
+        made, lacking = _sort_out(config, wanted, store)
+        specs += made
+        pending += lacking
+    waiting = {spec_of(backbone) for backbone in pending}
+    for spec in specs:
+        if spec not in waiting:
+            console.say("embedding", f"{spec.name}: cached ({len(tiles):,} tiles x {spec.dim})")
+    if pending:
+        _extract(config, pending, tiles, store, console, blocks=blocks, wait=wait)
+    return specs
 
 
 def stored_specs(config: ExperimentConfig, tiles: TileManifest) -> list[EmbeddingSpec]:
-    """Find every backbone's embedding, without embedding anything.
+    """Find every backbone's embeddings, without embedding anything.
 
     Raises
     ------
@@ -51,9 +78,9 @@ def stored_specs(config: ExperimentConfig, tiles: TileManifest) -> list[Embeddin
     """
     if not config.backbones:
         return []
-    specs = [recognise(config, wanted) for wanted in config.backbones]
     has_store = (config.store / "store.json").is_file()
     store = open_store(config, tiles) if has_store else None
+    specs = [spec for wanted in config.backbones for spec in _made_by(config, wanted, store)]
     for spec in specs:
         n_pending = _n_pending(store, spec, len(tiles))
         if n_pending:
@@ -67,9 +94,9 @@ def stored_specs(config: ExperimentConfig, tiles: TileManifest) -> list[Embeddin
 def foresee(
     config: ExperimentConfig, tiles: TileManifest, console: Console
 ) -> tuple[list[EmbeddingSpec], bool]:
-    """Say of every backbone how many tiles are pending; also gives whether none is."""
+    """Say of every embedding how many tiles are pending; also gives whether none is."""
     store = open_store(config, tiles) if (config.store / "store.json").is_file() else None
-    specs = [recognise(config, wanted) for wanted in config.backbones]
+    specs = [spec for wanted in config.backbones for spec in _made_by(config, wanted, store)]
     pending = [_n_pending(store, spec, len(tiles)) for spec in specs]
     for spec, n_pending in zip(specs, pending, strict=True):
         state = f"would embed {n_pending:,} of {len(tiles):,} tiles" if n_pending else "cached"
@@ -104,6 +131,12 @@ def open_store(config: ExperimentConfig, tiles: TileManifest) -> FeatureStore:
     return store
 
 
+def pending_blocks(store: FeatureStore, specs: Iterable[EmbeddingSpec]) -> dict[int, int]:
+    """Count the tiles of each block that one of the embeddings lacks, by the block's number."""
+    lacking = {block.index: len(block) for spec in specs for block in store.pending(spec)}
+    return dict(sorted(lacking.items()))
+
+
 def refused_tiles(store: FeatureStore, specs: Iterable[EmbeddingSpec]) -> list[BadTile]:
     """List the tiles that lack one of the embeddings, each once, with the first reason."""
     bad: dict[int, BadTile] = {}
@@ -113,97 +146,81 @@ def refused_tiles(store: FeatureStore, specs: Iterable[EmbeddingSpec]) -> list[B
     return list(bad.values())
 
 
-def recognise(config: ExperimentConfig, wanted: BackboneConfig) -> EmbeddingSpec:
-    """Tell which embedding a backbone makes; loads the network only if it never was before."""
-    recipe = Recognition(config.output.results).recall(wanted.model_dump())
-    if recipe is None:
-        recipe = load_backbone(wanted, "cpu").recipe
-    return EmbeddingSpec(**recipe)
+def _made_by(
+    config: ExperimentConfig, wanted: BackboneConfig, store: FeatureStore | None
+) -> list[EmbeddingSpec]:
+    if wanted.weights == FOREIGN:
+        return find_foreign(store, wanted.model)
+    return recognise(config, wanted)
 
 
-def load_backbone(config: BackboneConfig, device: str) -> Backbone:
-    """Load a network of the experiment file."""
-    from featurebench.backbones import Backbone
-
-    return Backbone.load(
-        config.model,
-        weights=config.weights,
-        model_args=config.model_args,
-        preprocessing=config.preprocessing,
-        device=device,
-    )
-
-
-def resolve_device(name: str) -> str:
-    """Take ``auto`` for the first GPU where there is one, else for the processor."""
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def resolve_threads(threads: int | None) -> int:
-    """Give the number of processor threads: as configured, else all that this process may use."""
-    return threads or len(os.sched_getaffinity(0))
-
-
-def use_threads(threads: int) -> None:
-    """Set the threads of the network's own kernels."""
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-def _embed_one(
-    config: ExperimentConfig,
-    wanted: BackboneConfig,
-    tiles: TileManifest,
-    store: FeatureStore,
-    console: Console,
-) -> EmbeddingSpec:
-    recognition = Recognition(config.output.results)
-    recipe = recognition.recall(wanted.model_dump())
-    known = None if recipe is None else EmbeddingSpec(**recipe)
-    if known is None or _n_pending(store, known, len(tiles)):
-        use_threads(resolve_threads(config.compute.threads))
-        backbone = load_backbone(wanted, resolve_device(config.compute.device))
-        recognition.remember(wanted.model_dump(), backbone.recipe)
-        known = EmbeddingSpec(**backbone.recipe)
-        if _n_pending(store, known, len(tiles)):
-            _extract(config, backbone, tiles, store, console)
-            return known
-    console.say("embedding", f"{known.name}: cached ({len(tiles):,} tiles x {known.dim})")
-    return known
+def _sort_out(
+    config: ExperimentConfig, wanted: BackboneConfig, store: FeatureStore
+) -> tuple[list[EmbeddingSpec], list[Backbone]]:
+    """Give the embeddings of an entry, and the backbones of those that are not complete."""
+    if wanted.weights == FOREIGN:
+        return find_foreign(store, wanted.model), []
+    known = recall(config, wanted)
+    if known is not None and not any(_n_pending(store, spec, store.n_tiles) for spec in known):
+        return known, []
+    use_threads(resolve_threads(config.compute.threads))
+    backbones = load_and_remember(config, wanted)
+    lacking = [b for b in backbones if _n_pending(store, spec_of(b), store.n_tiles)]
+    return [spec_of(backbone) for backbone in backbones], lacking
 
 
 def _extract(
     config: ExperimentConfig,
-    backbone: Backbone,
+    backbones: Sequence[Backbone],
     tiles: TileManifest,
     store: FeatureStore,
     console: Console,
+    *,
+    blocks: Callable[[int], bool] | None,
+    wait: bool,
 ) -> None:
-    from featurebench.extraction import extract
+    from featurebench.extraction import Settings, extract
 
-    spec = EmbeddingSpec(**backbone.recipe)
-    n_pending = _n_pending(store, spec, len(tiles))
-    with console.track(f"embedding {spec.name}", n_pending) as advance:
+    compute = config.compute
+    settings = Settings(
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        block_rows=compute.block_rows,
+        compression=compute.compression,
+        blocks=blocks,
+        wait=wait,
+        max_bad_tiles=config.data.max_bad_tiles,
+    )
+    n_pending = max(_n_pending(store, spec_of(b), len(tiles)) for b in backbones)
+    names = {backbone.model for backbone in backbones}
+    label = names.pop() if len(names) == 1 else f"{len(names)} networks"
+    with console.track(f"embedding {label}", n_pending) as advance:
         report = extract(
             tiles,
-            backbone,
+            backbones,
             store,
-            batch_size=config.compute.batch_size,
-            workers=config.compute.workers,
-            max_bad_tiles=config.data.max_bad_tiles,
+            settings,
             progress=advance,
+            say=lambda line: console.say("notice", line),
         )
-    seconds = report.cost["wall_s"]
-    refused = f", {len(report.refused)} refused" if report.refused else ""
+    _tell(report, console)
+
+
+def _tell(report: ExtractionReport, console: Console) -> None:
+    from featurebench.extraction import bound_by
+
+    for embedding in report.embeddings:
+        spec, refused = embedding.spec, len(embedding.refused)
+        note = f", {refused} refused" if refused else ""
+        seconds = embedding.cost["wall_s"]
+        console.say(
+            "embedding", f"{spec.name}: {spec.dim} columns, {seconds:.0f} s of the work{note}"
+        )
+    rate = report.n_tiles / report.wall_s if report.wall_s else 0.0
     console.say(
         "embedding",
-        f"{spec.name}: {n_pending:,} tiles x {spec.dim} in {seconds:.0f} s "
-        f"({n_pending / seconds:.0f} tiles/s){refused}",
+        f"{report.n_tiles:,} tiles read once in {report.wall_s:.0f} s ({rate:.0f} tiles/s), "
+        f"{bound_by(report.waited_s)}",
     )
 
 

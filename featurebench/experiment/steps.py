@@ -56,7 +56,8 @@ def run(config: ExperimentConfig, console: Console = QUIET) -> Path:
     from featurebench.experiment.checks import check_reference, check_settings
 
     check_settings(config)
-    tiles, specs = embed_tiles(config, console)
+    tiles, made = embed_tiles(config, console)
+    specs = _probed(made)
     study, store = _lay_out(config, tiles, specs, console)
     probes, fine_tunes = _declare(config, study, specs)
     check_reference(config, [*probes, *fine_tunes])
@@ -92,7 +93,7 @@ def probe_arms(
     check_settings(config)
     _check_named("--head", head, config.heads)
     tiles = load_tiles(config, console)
-    specs = stored_specs(config, tiles)
+    specs = _probed(stored_specs(config, tiles))
     study, store = _lay_out(config, tiles, specs, console)
     probes, _ = _declare(config, study, specs)
     chosen = [arm for arm in probes if head in {None, arm.head}]
@@ -112,7 +113,7 @@ def fine_tune_arms(
     _check_named("--backbone", model, [entry.model for entry in config.finetune])
     _check_named("--strategy", strategy, [entry.strategy for entry in config.finetune])
     tiles = load_tiles(config, console)
-    specs = stored_specs(config, tiles)
+    specs = _probed(stored_specs(config, tiles))
     study, _ = _lay_out(config, tiles, specs, console)
     _, fine_tunes = _declare(config, study, specs)
     chosen = [
@@ -154,12 +155,18 @@ def outlook(config: ExperimentConfig, console: Console = QUIET) -> None:
 
     check_settings(config)
     tiles = load_tiles(config, console)
-    specs, complete = foresee(config, tiles, console) if config.backbones else ([], True)
+    made, complete = foresee(config, tiles, console) if config.backbones else ([], True)
+    specs = _probed(made)
     known_bad = refused_tiles(FeatureStore.open(config.store), specs) if specs and complete else []
     study = make_study(config, tiles, known_bad)
     fine_tunes = declare_fine_tunes(config, study, remember=False)
     for arm in [*declare_probes(config, specs, study), *fine_tunes]:
         console.say("arm", f"{arm.name}: {arm_status(config, arm)}")
+
+
+def _probed(specs: list[EmbeddingSpec]) -> list[EmbeddingSpec]:
+    """Choose the embeddings that probes are trained on: those of the tiles as they are."""
+    return [spec for spec in specs if spec.view == "clean"]
 
 
 def _lay_out(

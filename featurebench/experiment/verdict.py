@@ -187,7 +187,7 @@ def _inputs(config: ExperimentConfig, study: Study, index: Index) -> str:
 
 
 def _provenance(config: ExperimentConfig, findings: Findings) -> dict[str, Any]:
-    from featurebench.experiment.embedding import resolve_threads
+    from featurebench.experiment.networks import resolve_threads
 
     runs = findings.results.runs
     device = ", ".join(sorted({run.device for run in runs}))

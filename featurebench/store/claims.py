@@ -139,10 +139,7 @@ class Claims:
         if sign is None or not self._is_dead(path, sign):
             return False
         lock = path.with_name(f"{path.stem}.{sign.owner}.steal")
-        try:
-            _write_new(lock, "")
-        except FileExistsError:
-            self._break(lock)
+        if not (self._lock_up(lock) or (self._break(lock) and self._lock_up(lock))):
             return False
         try:
             return _owner(path) == sign.owner and self._replace(path)
@@ -152,16 +149,29 @@ class Claims:
     def _replace(self, path: Path) -> bool:
         owner = private_name()
         private = path.with_name(f"{owner}.claim")
-        _write_new(private, owner)
+        _write(private, owner)
         private.replace(path)
         self._held[path] = owner
         return True
 
-    def _break(self, lock: Path) -> None:
-        """Remove the lock of a process that died while it took a claim over."""
+    def _lock_up(self, lock: Path) -> bool:
+        try:
+            _write_new(lock, private_name())
+        except FileExistsError:
+            return False
+        return True
+
+    def _break(self, lock: Path) -> bool:
+        """Remove the lock of a process that died while it took a claim over.
+
+        Tells whether it died for certain; of one that may have stood still, whoever comes next
+        takes the claim.
+        """
         sign = _read_sign(lock)
-        if sign is not None and self._has_rested(lock, sign):
+        died = sign is not None and owner_runs(sign.owner) is False
+        if died or (sign is not None and self._has_rested(lock, sign)):
             lock.unlink(missing_ok=True)
+        return died
 
     def _drop(self, path: Path) -> None:
         owner = self._held.pop(path, None)
@@ -194,10 +204,10 @@ class Claims:
 
 def is_dead_claim(path: Path) -> bool:
     """Tell whether a file is the claim of a process of this host that no longer runs."""
-    if path.suffix != ".claim":
+    if path.suffix not in {".claim", ".steal"}:
         return False
     owner = _owner(path)
-    return owner is not None and owner_runs(owner) is False
+    return owner is not None and owner_runs(owner or path.stem) is False
 
 
 def _owner(path: Path) -> str | None:
@@ -216,7 +226,21 @@ def _read_sign(path: Path) -> _Sign | None:
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write a new file, not flushed: a claim need not outlive the machine."""
+    """Make a file that appears whole: a kill must leave none that does not say whose it is."""
+    private = path.with_name(f"{private_name()}.claim")
+    _write(private, text)
+    try:
+        os.link(private, path)
+    except FileExistsError:
+        # over a network file system a link that was made can be answered with an error
+        if private.stat().st_nlink != 2:
+            raise
+    finally:
+        private.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, not flushed: a claim need not outlive the machine."""
     with path.open("xb") as file:
         try:
             file.write(text.encode())

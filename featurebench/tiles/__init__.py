@@ -1,18 +1,34 @@
 """Where tiles come from: a folder, a table or the synthetic cohort, always as one TileManifest."""
 
+from featurebench.tiles.jitter import jitter_tile
 from featurebench.tiles.layout import find_manifest, guess_columns, suggest_patient_regex
 from featurebench.tiles.manifest import TileManifest
 from featurebench.tiles.pixels import MAX_PIXELS, read_tile
 from featurebench.tiles.synthetic import Cohort, oracle_auc, write_cohort
+from featurebench.tiles.views import (
+    CLEAN,
+    View,
+    make_views,
+    needs_square,
+    parse_view,
+    turn_pixels,
+)
 
 __all__ = [
+    "CLEAN",
     "MAX_PIXELS",
     "Cohort",
     "TileManifest",
+    "View",
     "find_manifest",
     "guess_columns",
+    "jitter_tile",
+    "make_views",
+    "needs_square",
     "oracle_auc",
+    "parse_view",
     "read_tile",
     "suggest_patient_regex",
+    "turn_pixels",
     "write_cohort",
 ]

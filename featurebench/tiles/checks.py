@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from featurebench.errors import ManifestError
+from featurebench.tiles.columns import TEXT, slices, to_arrow, to_series
+from featurebench.tiles.files import locate_files, relative_paths
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
 
+    import numpy.typing as npt
+
+TEXT_COLUMNS = ("tile_id", "path", "label", "patient_id", "slide_id", "site")
+INTEGER_COLUMNS = ("x", "y", "level")
 SHOWN_ROWS = 5
+CONTROL = r"[\x00-\x1f\x7f]"
 # Lone surrogates are how Python spells file names that are not UTF-8.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+UNPRINTABLE = re.compile(CONTROL[:-1] + r"\ud800-\udfff]")
+# Cyrillic and Greek letters that are drawn like Latin ones.
+_LATIN: Final = str.maketrans(
+    "АВЕЅІЈКМНОРСТХУаеѕіјорсхуΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABESIJKMHOPCTXYaesijopcxyABEZHIKMNOPTYXo"
+)
 
 
 @dataclass
@@ -39,7 +52,7 @@ class Problems:
         """Note a problem, told with its remedy."""
         self.found.append(problem)
 
-    def add_rows(self, rows: Iterable[int], what: str, remedy: str) -> None:
+    def add_rows(self, rows: Sequence[int] | pd.Index[int], what: str, remedy: str) -> None:
         """Note a problem of some rows; nothing is noted where there are none."""
         listed = list_rows(rows)
         if listed:
@@ -60,13 +73,13 @@ class Problems:
             raise ManifestError(f"{self.source} has {len(self.found)} problems:{lines}")
 
 
-def list_rows(rows: Iterable[int]) -> str:
+def list_rows(rows: Sequence[int] | pd.Index[int]) -> str:
     """Write row numbers as ``rows 3, 7, 9, 12, 15 and 4 more``; empty where there are none."""
-    numbers = [int(row) for row in rows]
-    if len(numbers) <= 1:
+    numbers = [str(int(row)) for row in rows[:SHOWN_ROWS]]
+    if len(rows) <= 1:
         return "".join(f"row {number}" for number in numbers)
-    more = f" and {len(numbers) - SHOWN_ROWS} more" if len(numbers) > SHOWN_ROWS else ""
-    return "rows " + ", ".join(map(str, numbers[:SHOWN_ROWS])) + more
+    more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+    return "rows " + ", ".join(numbers) + more
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -92,77 +105,6 @@ def check_root(root: str | os.PathLike[str], source: str) -> Path:
     return folder.resolve()
 
 
-def relative_posix(path: str, root: Path) -> str | None:
-    """Write a path relative to the root, with forward slashes; None where it leaves the root.
-
-    Backslashes count as separators, so a table written on Windows is read anywhere. Links are
-    followed only where the path is absolute or climbs with ``..``; see `locate_files`.
-    """
-    posix = path.replace("\\", "/")
-    if re.match(r"[A-Za-z]:", posix) and os.name != "nt":
-        return None
-    if not posix.startswith("/") and ".." not in posix.split("/"):
-        return str(PurePosixPath(posix))
-    resolved = Path(os.path.realpath(root / posix))
-    return resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else None
-
-
-def locate_files(paths: Sequence[str], root: Path) -> tuple[list[int], list[int]]:
-    """Find which files are missing, and which lie outside the root when links are followed.
-
-    Each folder is listed once, so that 100,000 rows cost a few directory reads and not as many
-    calls of ``stat``.
-
-    Parameters
-    ----------
-    paths
-        POSIX paths relative to ``root``, without control characters.
-    root
-        The resolved data root.
-
-    Returns
-    -------
-    missing, leaving
-        Positions into ``paths``.
-    """
-    split = [path.rpartition("/") for path in paths]
-    parents = pd.Series([parent for parent, _, _ in split], dtype=object)
-    missing: list[int] = []
-    leaving: list[int] = []
-    for parent, rows in parents.groupby(parents, sort=False).groups.items():
-        folder = Path(os.path.realpath(root / str(parent)))
-        if not folder.is_relative_to(root):
-            leaving.extend(int(row) for row in rows)
-            continue
-        regular, linked = _list_files(folder)
-        for row in (int(row) for row in rows):
-            name = split[row][2]
-            if name in regular:
-                continue
-            # A name that the listing spells otherwise may still exist: case, Unicode form.
-            if not os.path.isfile(folder / name):  # noqa: PTH113 - Path.is_file raises on long names
-                missing.append(row)
-            elif name in linked and not Path(os.path.realpath(folder / name)).is_relative_to(root):
-                leaving.append(row)
-    return missing, leaving
-
-
-def _list_files(folder: Path) -> tuple[set[str], set[str]]:
-    """Names of a folder's regular files and of its links; both empty where it cannot be read."""
-    regular: set[str] = set()
-    linked: set[str] = set()
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    linked.add(entry.name)
-                elif entry.is_file():
-                    regular.add(entry.name)
-    except OSError:
-        return set(), set()
-    return regular, linked
-
-
 def check_paths(problems: Problems, paths: pd.Series[str], root: Path) -> pd.Series[str]:
     """Check that every path is a file under the root.
 
@@ -180,53 +122,55 @@ def check_paths(problems: Problems, paths: pd.Series[str], root: Path) -> pd.Ser
     pandas.Series
         POSIX paths relative to the root, in place where a path is refused.
     """
-    empty = paths == ""
+    empty = np.asarray(paths == "")
     control = has_control_characters(paths)
     problems.add_rows(paths.index[empty], "path is empty", "name the tile's file")
-    usable = paths[~(empty | control)]
-    relative = pd.Series([relative_posix(p, root) for p in usable], usable.index, dtype=object)
-    inside = relative[relative.notna()]
-    missing, leaving = locate_files(list(inside), root)
-    outside = usable.index[relative.isna()].append(inside.index[leaving])
+    relative = relative_paths(to_arrow(paths), ~(empty | control), root)
+    missing, leaving = locate_files(relative, root)
+    outside = np.asarray(relative.is_null()) & ~(empty | control)
+    outside[leaving] = True
     problems.add_rows(
-        sorted(outside),
+        paths.index[outside],
         "path leaves the data root",
         f"move the tiles under {root.name}/ or set root to a folder that holds them all",
     )
     problems.add_rows(
-        inside.index[missing],
+        paths.index[np.sort(missing)],
         "file is missing",
         f"check the path, which is read relative to {root.name}/, or set root",
     )
-    checked = paths.copy()
-    checked[inside.index] = inside
-    return checked
+    return to_series(pc.coalesce(relative, to_arrow(paths)), paths.index)
 
 
-def has_control_characters(values: pd.Series[str]) -> pd.Series[bool]:
+def has_control_characters(values: pd.Series[str]) -> npt.NDArray[np.bool_]:
     """Find values with NUL, line breaks, other control characters or bytes that are not UTF-8."""
-    found = [UNPRINTABLE.search(value) is not None for value in values]
-    return pd.Series(found, values.index, dtype=bool)
+    if values.dtype != TEXT:
+        return np.array([UNPRINTABLE.search(value) is not None for value in values], dtype=bool)
+    text = to_arrow(values)
+    # A look at the bytes of all values together is many times faster, and mostly enough.
+    content = np.frombuffer(text.buffers()[2] or b"", dtype=np.uint8)
+    parts = (content[start : start + 2**20] for start in range(0, len(content), 2**20))
+    if not any(((part < 32) | (part == 127)).any() for part in parts):
+        return np.zeros(len(values), dtype=bool)
+    return np.asarray(pc.match_substring_regex(text, CONTROL))
 
 
 def check_ids(problems: Problems, table: pd.DataFrame) -> None:
     """Check tile_id, patient_id and the characters of all text columns that the software uses."""
-    named = [name for name in TEXT_COLUMNS if name in table]
-    for name in named:
+    for name in (name for name in TEXT_COLUMNS if name in table):
         rows = table.index[has_control_characters(table[name])]
         problems.add_rows(
             rows, f"{name} has control characters or is not UTF-8", "write it as plain text"
         )
     if "tile_id" in table:
-        empty = table["tile_id"] == ""
-        problems.add_rows(table.index[empty], "tile_id is empty", "give every tile an id")
-        repeated = table["tile_id"].duplicated(keep=False) & ~empty
-        remedy = "give every tile an id of its own"
-        problems.add_rows(table.index[repeated], "duplicate tile_id", remedy)
+        rows = table.index[table["tile_id"] == ""]
+        problems.add_rows(rows, "tile_id is empty", "give every tile an id")
+        rows = table.index[_repeated(table["tile_id"])]
+        problems.add_rows(rows, "duplicate tile_id", "give every tile an id of its own")
     elif "path" in table:
-        repeated = table["path"].duplicated(keep=False) & (table["path"] != "")
+        rows = table.index[_repeated(table["path"])]
         remedy = "list every file once, or add a column tile_id"
-        problems.add_rows(table.index[repeated], "duplicate path, which serves as tile_id", remedy)
+        problems.add_rows(rows, "duplicate path, which serves as tile_id", remedy)
     if "patient_id" in table:
         problems.add_rows(
             table.index[table["patient_id"] == ""],
@@ -235,13 +179,51 @@ def check_ids(problems: Problems, table: pd.DataFrame) -> None:
         )
 
 
+def _repeated(values: pd.Series[str]) -> npt.NDArray[np.bool_]:
+    repeated: npt.NDArray[np.bool_]
+    filled = np.asarray(values != "")
+    if values.dtype != TEXT:
+        repeated = filled & np.asarray(values.duplicated(keep=False))
+        return repeated
+    # Hashes take less memory than texts; those that agree are few, and their texts are compared.
+    parts = (values.iloc[part].to_numpy(dtype=object) for part in slices(len(values)))
+    hashes = np.concatenate([pd.util.hash_array(part, categorize=False) for part in parts])
+    repeated = filled & np.asarray(pd.Series(hashes).duplicated(keep=False))
+    codes, _ = pd.factorize(values[repeated])
+    repeated[repeated] = np.bincount(codes)[codes] > 1
+    return repeated
+
+
+def check_lookalikes(problems: Problems, table: pd.DataFrame) -> None:
+    """Check that no group is spelled in two ways which look the same, or it would be two groups.
+
+    Compared are values in Unicode's compatibility form (NFKC), without invisible characters, and
+    with Latin letters for those Cyrillic and Greek ones that are drawn like them.
+    """
+    for name in ("label", "patient_id", "slide_id", "site"):
+        if name in table and not pc.all(pc.string_is_ascii(to_arrow(table[name]))).as_py():
+            codes, values = pd.factorize(table[name])
+            shown = pd.Index([_look(str(value)) for value in values])
+            twins = shown.duplicated(keep=False) & np.asarray(shown != values)
+            problems.add_rows(
+                table.index[twins[codes]],
+                f"{name} looks like another {name} but has other Unicode characters",
+                "spell it alike in all rows",
+            )
+
+
+def _look(value: str) -> str:
+    visible = [char for char in value if unicodedata.category(char) != "Cf"]
+    return unicodedata.normalize("NFKC", "".join(visible)).translate(_LATIN).strip()
+
+
 def check_labels(problems: Problems, table: pd.DataFrame) -> None:
     """Check that no label is empty and that there are two classes or more."""
     label = table["label"]
     problems.add_rows(
         table.index[label == ""], "label is empty", "fill it in or remove those tiles"
     )
-    classes = sorted(set(label) - {""})
+    classes = sorted(set(label.unique()) - {""})
     if len(classes) == 1:
         problems.add(
             f"all tiles have the one label {classes[0]!r}: a comparison needs two classes or more"
@@ -254,8 +236,9 @@ def group_slides(table: pd.DataFrame) -> pd.DataFrame:
     if "slide_id" not in keys:
         return table.reset_index(drop=True)
     slides = table.groupby(keys, sort=False).ngroup().to_numpy()
-    return table.iloc[np.argsort(slides, kind="stable")].reset_index(drop=True)
-
-
-TEXT_COLUMNS = ("tile_id", "path", "label", "patient_id", "slide_id", "site")
-INTEGER_COLUMNS = ("x", "y", "level")
+    if (slides[1:] >= slides[:-1]).all():
+        return table.reset_index(drop=True)
+    order = np.argsort(slides, kind="stable")
+    # Column by column, so that only one of them is there twice.
+    ordered = {name: table.pop(name).array.take(order) for name in map(str, list(table))}
+    return pd.DataFrame(ordered)

@@ -15,6 +15,7 @@ from featurebench.tiles.checks import (
     check_root,
     list_rows,
 )
+from featurebench.tiles.columns import TEXT
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 NO_PATIENTS = (
@@ -64,7 +65,11 @@ def scan_folder(
     check_ids(problems, table.drop(columns="patient_id", errors="ignore"))
     problems.raise_all()
     table.insert(0, "tile_id", table["path"])
-    return folder, table.reset_index(drop=True), _warnings(found, grouped=pattern is not None)
+    return (
+        folder,
+        table.reset_index(drop=True).astype(TEXT),
+        _warnings(found, grouped=pattern is not None),
+    )
 
 
 def is_image(name: str) -> bool:
@@ -161,7 +166,7 @@ def _patients(images: list[str], pattern: re.Pattern[str], problems: Problems) -
     (name,) = pattern.groupindex
     matches = [pattern.search(path) for path in images]
     patients = [(match and match[name]) or "" for match in matches]
-    rows = list_rows(row for row, patient in enumerate(patients, 1) if not patient)
+    rows = list_rows([row for row, patient in enumerate(patients, 1) if not patient])
     if rows:
         problems.add(
             f"patient_regex {pattern.pattern!r} finds no patient in {rows} of {len(images)} "

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurebench.errors import ManifestError
-from featurebench.tiles.table import KNOWN_COLUMNS, PARQUET_SUFFIXES, read_header
+from featurebench.tiles.readers import PARQUET_SUFFIXES, read_header
+from featurebench.tiles.table import KNOWN_COLUMNS
 
 if TYPE_CHECKING:
     import os

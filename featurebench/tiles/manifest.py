@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from featurebench.tiles.columns import TEXT, slices, to_arrow
 from featurebench.tiles.folder import scan_folder
 from featurebench.tiles.table import read_table
 
@@ -30,8 +33,8 @@ class TileManifest:
     table
         Columns ``tile_id``, ``path`` (POSIX, relative to ``root``) and ``label`` as text;
         optionally ``patient_id``, ``slide_id`` and ``site`` as text, ``x``, ``y`` and ``level`` as
-        integers, and any others as they were found. The index is 0 to n - 1, and the tiles of a
-        slide stand together.
+        integers, and any others as they were found. Text is held by Arrow, so that ten million
+        tiles fit into memory. The index is 0 to n - 1, and the tiles of a slide stand together.
     root
         Folder that all paths are relative to and stay under.
     classes
@@ -114,20 +117,30 @@ class TileManifest:
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Class codes, positions in ``classes``; shape (n_tiles,)."""
-        return pd.Index(self.classes).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
+        codes, found = pd.factorize(self.table["label"], use_na_sentinel=False)
+        return pd.Index(self.classes).get_indexer(pd.Index(found))[codes].astype(np.int64)
 
     @property
     def sha256(self) -> str:
         """Digest of all tile ids and paths in order, 64 hexadecimal digits."""
-        pairs = zip(self.table["tile_id"], self.table["path"], strict=True)
-        text = "\n".join(f"{tile_id}\0{path}" for tile_id, path in pairs)
-        return hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256()
+        for part in slices(len(self)):
+            rows = self.table.iloc[part]
+            ids, paths = to_arrow(rows["tile_id"]), to_arrow(rows["path"])
+            lines = pc.binary_join_element_wise(ids, paths, pa.scalar("\0", pa.large_string()))
+            digest.update(("\n" * bool(part.start) + "\n".join(lines.to_pylist())).encode())
+        return digest.hexdigest()
 
     def column(self, name: str) -> npt.NDArray[np.object_] | None:
         """Give a column's values as text, shape (n_tiles,); None where there is no such column."""
         if name not in self.table:
             return None
-        return self.table[name].astype(str).to_numpy(dtype=object)
+        values = self.table[name]
+        if values.dtype != TEXT:
+            return values.astype(str).to_numpy(dtype=object)
+        # Rows of one value share one text.
+        codes, found = pd.factorize(values)
+        return np.asarray(found, dtype=object)[codes]
 
     def path_of(self, row: int) -> Path:
         """Give the file of the tile in this row."""
@@ -147,4 +160,4 @@ class TileManifest:
 
 
 def _classes(table: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(sorted(set(table["label"])))
+    return tuple(sorted(table["label"].unique()))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
+import threading
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+import simplejpeg
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from featurebench.errors import TileError
@@ -19,10 +23,17 @@ PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC: Final = b"\xff\xd8\xff"
 TIFF_MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SAVE_AS_RGB: Final = "save it as 8-bit RGB"
+# Larger files hold more than a tile; they stay on disk, where a header is enough to refuse most.
+IN_MEMORY: Final = 256 * 2**20
+# Bytes of 1024 x 1024 pixels as they are decoded.
+SCRATCH: Final = 4 * 2**20
 
+_THREAD: Final = threading.local()
 _MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _SAMPLE_FORMATS: Final = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
-# What Pillow's decoders raise on damaged files. Warnings are errors where the user made them so.
+# Luma samples per chroma sample (across, down) that simplejpeg knows; others are left to Pillow.
+_SAMPLINGS: Final = frozenset({(1, 1), (2, 1), (2, 2), (4, 1), (1, 2), (1, 4)})
+# What the decoders raise on damaged files. Warnings are errors where the user made them so.
 _DAMAGE: Final = (
     OSError,
     SyntaxError,
@@ -42,7 +53,7 @@ _DAMAGE: Final = (
 )
 
 
-def read_tile(path: Path) -> Image.Image:
+def read_tile(path: Path, *, min_side: int | None = None) -> Image.Image:
     """Read one tile as 8-bit RGB, decoded completely.
 
     PNG, JPEG and TIFF are told apart by content, not by name. RGB stays as it is; greyscale,
@@ -54,11 +65,16 @@ def read_tile(path: Path) -> Image.Image:
     ----------
     path
         The tile's file.
+    min_side
+        Pixels, 1 or more. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster:
+        the smallest of these whose shorter side still has so many pixels. Without it, and for
+        other formats, the image comes in full.
 
     Returns
     -------
     PIL.Image.Image
-        Mode RGB, at most `MAX_PIXELS` pixels; independent of the file.
+        Mode RGB, at most `MAX_PIXELS` pixels; independent of the file. An orientation that EXIF
+        data name is not applied.
 
     Raises
     ------
@@ -71,7 +87,8 @@ def read_tile(path: Path) -> Image.Image:
         )
     try:
         with path.open("rb") as file:
-            return _decode(file)
+            small = os.fstat(file.fileno()).st_size <= IN_MEMORY
+            return _decode(io.BytesIO(file.read()) if small else file, min_side)
     except TileError:
         raise
     except FileNotFoundError:
@@ -80,7 +97,7 @@ def read_tile(path: Path) -> Image.Image:
         raise TileError(f"the file cannot be read ({error.strerror})") from error
 
 
-def _decode(file: BinaryIO) -> Image.Image:
+def _decode(file: BinaryIO, min_side: int | None) -> Image.Image:
     head = file.read(26)
     file.seek(0)
     if not head:
@@ -89,7 +106,7 @@ def _decode(file: BinaryIO) -> Image.Image:
         _check_png(file, head)
         return _load(file, PngImagePlugin.PngImageFile)
     if head.startswith(JPEG_MAGIC):
-        return _load(file, JpegImagePlugin.jpeg_factory)
+        return _load_jpeg(file, min_side)
     if head.startswith(TIFF_MAGIC):
         _check_tiff(file, head)
         return _load(file, TiffImagePlugin.TiffImageFile)
@@ -107,6 +124,66 @@ def _load(file: BinaryIO, plugin: Callable[[BinaryIO], ImageFile.ImageFile]) -> 
         raise
     except _DAMAGE as error:
         raise TileError(_damaged(error)) from error
+
+
+def _load_jpeg(file: BinaryIO, min_side: int | None) -> Image.Image:
+    """Check the header with Pillow, then decode with simplejpeg.
+
+    Both give the same pixels, as both run libjpeg-turbo; simplejpeg refuses what libjpeg only
+    warns of, such as codes that make no sense, and can decode into memory that is there already.
+    """
+    try:
+        image = JpegImagePlugin.jpeg_factory(file)
+        _check_header(image)
+        reduction = _reduction(min(image.size), min_side)
+        if isinstance(file, io.BytesIO) and _is_common(image):
+            return _decode_jpeg(file.getvalue(), image.size, reduction)
+        image.draft(image.mode, (image.width // reduction or 1, image.height // reduction or 1))
+        return image.convert("RGB")
+    except TileError:
+        raise
+    except _DAMAGE as error:
+        raise TileError(_damaged(error)) from error
+
+
+def _decode_jpeg(content: bytes, size: tuple[int, int], reduction: int) -> Image.Image:
+    width, height = (-(-side // reduction) for side in size)
+    # Four bytes a pixel is how Pillow holds RGB, so that its copy is a plain one.
+    pixels = simplejpeg.decode_jpeg(
+        content,
+        "RGBX",
+        min_height=height,
+        min_width=width,
+        min_factor=reduction,
+        buffer=_scratch(4 * width * height),
+        strict=True,
+    )
+    if pixels.shape != (height, width, 4):
+        raise ValueError(f"{size[0]} x {size[1]} pixels announced, other data found")
+    return Image.frombytes("RGB", (width, height), pixels, "raw", "RGBX")
+
+
+def _scratch(n_bytes: int) -> bytearray:
+    """Lend this thread's buffer: to be given fresh memory costs a quarter of a tile's decoding."""
+    if n_bytes > SCRATCH:
+        return bytearray(n_bytes)
+    if not hasattr(_THREAD, "scratch"):
+        _THREAD.scratch = bytearray(SCRATCH)
+    scratch: bytearray = _THREAD.scratch
+    return scratch
+
+
+def _reduction(shorter: int, min_side: int | None) -> int:
+    """Find the largest of libjpeg's fast reductions that leaves the shorter side long enough."""
+    if min_side is None:
+        return 1
+    return next((by for by in (8, 4, 2) if -(-shorter // by) >= min_side), 1)
+
+
+def _is_common(image: JpegImagePlugin.JpegImageFile) -> bool:
+    """Tell whether simplejpeg can decode how densely the colours were sampled."""
+    luma, *chroma = [(across, down) for _, across, down, _ in image.layer]
+    return not chroma or (luma in _SAMPLINGS and set(chroma) == {(1, 1)})
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from featurebench.backbones import Backbone, create_network, make_transform, state_sha256
+from featurebench.backbones import Backbone, Prepare, create_network, state_sha256
 from featurebench.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -39,16 +39,71 @@ def test_loading_leaves_the_callers_random_state_alone() -> None:
     "changes",
     [
         {"preprocessing": {"mean": 0.5}},
+        {"preprocessing": {"std": 0.5}},
         {"preprocessing": {"crop_pct": 1.0}},
         {"preprocessing": {"interpolation": "bilinear"}},
         {"preprocessing": {"input_size": 96}},
+        {"preprocessing": {"reduced_decoding": True}},
+        {"layer": "layer3"},
+        {"layer": "layer4"},
+        {"pool": "max"},
+        {"layer": "layer4", "pool": "gem"},
+        {"precision": "bfloat16"},
+        {"engine": "compile"},
+        {"precision": "bfloat16", "engine": "compile"},
         {"model_args": {"act_layer": "gelu"}},
         {"model": "resnet18.tv_in1k"},
+        {"model": "resnet26"},
     ],
+    ids=str,
 )
 def test_fingerprint_changes_with(changes: dict[str, Any]) -> None:
     changed = Backbone.load(**{"model": "resnet18", "weights": "random", **changes})
     assert changed.fingerprint != resnet().fingerprint
+
+
+def test_every_way_to_take_features_has_a_fingerprint_of_its_own() -> None:
+    one = resnet()
+    ways = [
+        one.variant(layer=layer, pool=pool, view=view)
+        for layer in ("final", "layer3", "layer4")
+        for pool in ("avg", "max", "gem")
+        for view in ("clean", "rot90", "stain0-seed0", "stain0-seed1")
+    ]
+    assert len({way.fingerprint for way in ways}) == len(ways)
+
+
+@pytest.mark.parametrize(
+    ("model", "spelling"),
+    [
+        ("resnet18", {"pool": "avg"}),
+        ("resnet18", {"pool": "pre_logits"}),
+        ("resnet18", {"layer": "final"}),
+        ("resnet18", {"preprocessing": {"reduced_decoding": False}}),
+        ("resnet18", {"preprocessing": {"input_size": [224, 224], "crop_pct": 0.95}}),
+        ("resnet18", {"model_args": {}}),
+        ("resnet18", {"device": "cpu:0"}),
+        ("resnet18", {"precision": "float32", "engine": "eager"}),
+        ("vit_tiny_patch16_224", {"pool": "cls"}),
+        ("vit_tiny_patch16_224", {"pool": "pre_logits"}),
+        ("mobilenetv3_small_050", {"pool": "pre_logits"}),
+    ],
+)
+def test_fingerprint_ignores_what_was_meant_anyway(model: str, spelling: dict[str, Any]) -> None:
+    plain = Backbone.load(model, weights="random")
+    assert Backbone.load(model, weights="random", **spelling).fingerprint == plain.fingerprint
+
+
+def test_a_variant_is_what_loading_it_would_give() -> None:
+    one = resnet()
+    other = one.variant(layer="layer3", pool="max", view="flip")
+    assert other.variant(view="clean").fingerprint == (
+        resnet(layer="layer3", pool="max").fingerprint
+    )
+    assert other.variant(pool="gem").recipe == {**other.recipe, "pool": "gem"}
+    assert other.variant(layer="final").variant(view="clean").recipe == one.recipe
+    assert other.frozen is one.frozen
+    assert one.recipe == resnet().recipe
 
 
 def test_fingerprint_changes_with_one_weight(tmp_path: Path) -> None:
@@ -87,7 +142,7 @@ def test_image_size_of_the_model_is_the_input_size() -> None:
     resized = Backbone.load(
         "vit_tiny_patch16_224", weights="random", preprocessing={"input_size": 64}
     )
-    assert resized.embed(torch.zeros(1, 3, 64, 64)).shape == (1, 192)
+    assert resized.embed(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape == (1, 192)
 
 
 def test_network_for_fine_tuning_keeps_the_features() -> None:
@@ -102,7 +157,7 @@ def test_network_for_fine_tuning_keeps_the_features() -> None:
     assert state["fc.weight"].shape == (3, 512)
     assert state_sha256(network) == state_sha256(again)
     assert all(parameter.requires_grad for parameter in network.parameters())
-    assert make_transform(preprocessing) is not None
+    assert Prepare.of(preprocessing).shape == (64, 64, 3)
     assert preprocessing["input_size"] == [3, 64, 64]
 
 
@@ -124,6 +179,7 @@ def test_new_classification_layer_follows_its_seed() -> None:
         ({"model_args": {"act_layer": torch.nn.GELU}}, "plain JSON values"),
         ({"model_args": {"global_pool": ""}}, "one vector per tile"),
         ({"device": "gpu"}, "device 'gpu' cannot be used here"),
+        ({"layer": ""}, "layer '' is not in this network; give 'final' or one of act1, layer1, "),
     ],
 )
 def test_impossible_arguments_are_refused_in_one_line(

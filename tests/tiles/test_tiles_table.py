@@ -358,7 +358,7 @@ def test_only_known_columns_are_mapped(tmp_path: Path) -> None:
         (b"path,label\n", "no rows: list one tile in each row"),
         (b"path,label\nb\xfc.png,x\n", "not UTF-8 at byte "),
         (b"path,label,label\na,b,c\n", "column 'label' occurs twice: rename one of them"),
-        (b"path,label\na,b,c,d\n", "Expected 2 fields in line 2, saw 4): name a CSV"),
+        (b"path,label\na,b,c,d\n", "row 2 has 4 cells and the header 2: put cells that"),
     ],
 )
 def test_unreadable_tables_are_refused(tmp_path: Path, content: bytes, told: str) -> None:

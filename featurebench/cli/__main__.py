@@ -1,0 +1,5 @@
+"""Run as ``python -m featurebench.cli``."""
+
+from featurebench.cli import main
+
+main()

@@ -1,0 +1,79 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featurebench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from featurebench.config import ExperimentConfig
+
+config_argument = click.argument("config", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would run and what is cached."
+)
+
+
+def overridable(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb ``--set`` and hand it the experiment that its CONFIG describes."""
+
+    @config_argument
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY.PATH=VALUE",
+        help="Change a value of the experiment file; repeatable.",
+    )
+    @functools.wraps(verb)
+    def wrapped(config: Path, overrides: tuple[str, ...], **options: Any) -> Any:  # noqa: ANN401
+        from featurebench.config import load_config
+
+        return verb(load_config(config, overrides), **options)
+
+    return wrapped
+
+
+device_option = click.option("--device", help="cpu, cuda, cuda:1 ... (overrides compute.device).")
+
+
+def on_device(config: ExperimentConfig, device: str | None) -> ExperimentConfig:
+    """Give the experiment with another device, where one was named."""
+    if device is None:
+        return config
+    compute = config.compute.model_copy(update={"device": device})
+    return config.model_copy(update={"compute": compute})
+
+
+def own_command(without: str) -> list[str]:
+    """Give the command that started this process, without an option and its value."""
+    kept: list[str] = []
+    arguments = iter(sys.argv[1:])
+    for argument in arguments:
+        if argument == without:
+            next(arguments, None)
+        elif not argument.startswith(f"{without}="):
+            kept.append(argument)
+    return [sys.executable, "-m", "featurebench.cli", *kept]
+
+
+def refuse_together(**options: object) -> None:
+    """Refuse options that mean different ways to share the work.
+
+    Raises
+    ------
+    ConfigError
+        If more than one is given.
+    """
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} do not go together; give one of them")

@@ -1,0 +1,87 @@
+"""Console of the command line: lines, and bars on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from featurebench.experiment import Console
+    from featurebench.experiment.console import Advance
+
+PLAIN_EVERY_S = 10.0
+
+
+def make_console(*, quiet: bool = False) -> Console:
+    """Make the console: a bar on a terminal, plain lines elsewhere; notices alone where quiet."""
+    from featurebench.experiment import Console
+
+    if quiet:
+        return Console(say=_say_notice)
+    return Console(say=_say, track=_bar if sys.stderr.isatty() else _plain)
+
+
+def _say(step: str, message: str) -> None:
+    click.echo(f"{step:<10} {message}", err=True)
+
+
+def _say_notice(step: str, message: str) -> None:
+    if step == "notice":
+        _say(step, message)
+
+
+@contextlib.contextmanager
+def _bar(label: str, total: int) -> Iterator[Advance]:
+    """Show a bar with the rate and the time left, gone when the work is done."""
+    from rich.console import Console as Terminal
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Terminal(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total, rate="", note="")
+
+        def advance(n: int, note: str = "") -> None:
+            speed = progress.tasks[0].speed
+            rate = f"{speed:.1f}/s" if speed else ""
+            progress.update(task, advance=n, rate=rate, note=note)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _plain(label: str, total: int) -> Iterator[Advance]:
+    """Print a line every few seconds where there is no terminal."""
+    start = last = time.monotonic()
+    done = 0
+
+    def advance(n: int, note: str = "") -> None:
+        nonlocal done, last
+        done += n
+        now = time.monotonic()
+        if now - last >= PLAIN_EVERY_S and done < total:
+            rate = done / (now - start)
+            left = (total - done) / rate
+            bound = f", {note}" if note else ""
+            _say("...", f"{label}: {done:,}/{total:,}, {rate:.1f}/s, {left:.0f} s left{bound}")
+            last = now
+
+    yield advance
