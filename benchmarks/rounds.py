@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.layouts import Featurebench, Index, Layout, Rows, Shape
+from benchmarks.surroundings import touch_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,14 +24,20 @@ if TYPE_CHECKING:
 # a young file is checked at each reading, since its time stamp may not tell a second change
 SETTLE_S = 2.5
 WARM_UP_ROWS = 64
+# so many times the matrix is more than any layout holds at once, its pages in the cache included
+TOUCHED = 6
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: repeats of all layouts, fewer of those with a file per row."""
+    """What is measured: repeats of all layouts, fewer of those with a file per row.
+
+    A repeat writes once and reads ``readings`` times, once where there is a file per row.
+    """
 
     shape: Shape
     repeats: int
+    readings: int
     slow_repeats: int
     drop_caches: bool = False
 
@@ -59,7 +66,7 @@ class Size:
 
 @dataclass
 class Timings:
-    """Seconds of each repeat, by layout and operation; sizes by layout.
+    """Seconds of each write and each reading, by layout and operation; sizes by layout.
 
     Operations: ``write`` is ``create`` (make the array, or the store with its table) and ``fill``;
     ``read`` all rows; ``gather`` those of a fold; ``first_read`` all, in a process that has not
@@ -93,8 +100,8 @@ def run_rounds(
 ) -> Timings:
     """Measure every layout in every round, after one round that does not count.
 
-    Layouts take turns within a round, and another one starts each round. In the round that does
-    not count, those with a file per row have few rows.
+    Layouts take turns within a round, in writing and in each reading, and another one starts each
+    round. In the round that does not count, those with a file per row have few rows.
 
     Parameters
     ----------
@@ -126,13 +133,15 @@ def run_rounds(
     return timings
 
 
-def time_first_read(folder: Path) -> tuple[float, str]:
+def time_first_read(folder: Path, touched: int = 0) -> tuple[float, str]:
     """Read a `FeatureStore` in a process that has checked none of its checksums yet.
 
     Parameters
     ----------
     folder
         Of the layout `Featurebench`.
+    touched
+        Bytes of memory that the process uses and gives back before it reads, see `touch_memory`.
 
     Returns
     -------
@@ -141,7 +150,7 @@ def time_first_read(folder: Path) -> tuple[float, str]:
         and the SHA-256 of these rows.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
-        return fresh.submit(_time_read, folder).result()
+        return fresh.submit(_time_read, folder, touched).result()
 
 
 def _run_round(
@@ -150,16 +159,22 @@ def _run_round(
     for layout in layouts:
         _time_write(layout, plan, data.rows, folder / layout.name, timings)
     time.sleep(SETTLE_S)
+    few_files = [layout for layout in layouts if not layout.many_files]
+    for layout in few_files:
+        # one that does not count, and after which checksums have been compared in this process
+        layout.read(folder / layout.name)
+    for number in range(plan.readings):
+        for layout in few_files if number else layouts:
+            _time_reads(layout, plan, data, folder / layout.name, timings)
     for layout in layouts:
-        _time_reads(layout, plan, data, folder / layout.name, timings)
         timings.sizes[layout.name] = _measure_size(folder / layout.name)
-    for layout in layouts:
         shutil.rmtree(folder / layout.name)
     os.sync()
 
 
 def _time_write(layout: Layout, plan: Plan, rows: Rows, folder: Path, timings: Timings) -> None:
     folder.mkdir()
+    touch_memory(TOUCHED * rows.nbytes)
     start = time.perf_counter()
     layout.create(folder, Shape(len(rows), rows.shape[1], plan.shape.block_rows))
     created = time.perf_counter()
@@ -178,17 +193,16 @@ def _time_write(layout: Layout, plan: Plan, rows: Rows, folder: Path, timings: T
 def _time_reads(layout: Layout, plan: Plan, data: Data, folder: Path, timings: Timings) -> None:
     if isinstance(layout, Featurebench):
         _prepare(plan, folder)
-        seconds, found = time_first_read(folder)
+        seconds, found = time_first_read(folder, TOUCHED * data.rows.nbytes)
         _require(found == _digest(data.rows), layout)
         timings.seconds[layout.name, "first_read"].append(seconds)
-    if not layout.many_files:
-        layout.read(folder)
     steps: tuple[tuple[str, Callable[[], Rows], Rows], ...] = (
         ("read", lambda: layout.read(folder), data.rows),
         ("gather", lambda: layout.gather(folder, data.index), data.rows[data.index]),
     )
     for name, step, expected in steps:
         _prepare(plan, folder)
+        touch_memory(TOUCHED * data.rows.nbytes)
         start = time.perf_counter()
         found_rows = step()
         timings.seconds[layout.name, name].append(time.perf_counter() - start)
@@ -196,7 +210,8 @@ def _time_reads(layout: Layout, plan: Plan, data: Data, folder: Path, timings: T
         del found_rows
 
 
-def _time_read(folder: Path) -> tuple[float, str]:
+def _time_read(folder: Path, touched: int) -> tuple[float, str]:
+    touch_memory(touched)
     start = time.perf_counter()
     rows = Featurebench().read(folder)
     return time.perf_counter() - start, _digest(rows)

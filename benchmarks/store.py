@@ -55,12 +55,13 @@ _COUNT = click.IntRange(min=1)
     help="Share of the rows in a training fold.",
 )
 @click.option("--repeats", type=_COUNT, default=5, show_default=True, help="Rounds that count.")
+@click.option("--readings", type=_COUNT, default=3, show_default=True, help="Of each round.")
 @click.option(
     "--slow-repeats",
     type=_COUNT,
     default=2,
     show_default=True,
-    help="Rounds of the layouts with a file per tile.",
+    help="Rounds of the layouts with a file per tile, each with one reading.",
 )
 @click.option("--threads", type=_COUNT, help="Of BLAS, torch and zarr; default: all usable cores.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of features and fold.")
@@ -83,6 +84,7 @@ def main(
     block_rows: int | None,
     fold: float,
     repeats: int,
+    readings: int,
     slow_repeats: int,
     threads: int | None,
     seed: int,
@@ -93,7 +95,7 @@ def main(
     """Time writing, reading and one training fold of a feature matrix, kept in several ways."""
     if drop_caches and not hasattr(os, "posix_fadvise"):
         raise click.UsageError("this system cannot drop its caches; leave out --drop-caches")
-    plan = Plan(Shape(rows, columns, block_rows), repeats, slow_repeats, drop_caches)
+    plan = Plan(Shape(rows, columns, block_rows), repeats, readings, slow_repeats, drop_caches)
     chosen = threads or usable_cores()
     report = run(plan, folder or disk_folder(), fold=fold, threads=chosen, seed=seed)
     print(format_report(report))
@@ -189,7 +191,8 @@ def _head(report: Report) -> list[str]:
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['file_system']}, load {load}, "
         f"{machine['date']}",
         f"Python {machine['python']}, {libraries}",
-        f"milliseconds: median (best) of {settings['repeats']} repeats, "
+        f"milliseconds, median (best): {settings['repeats']} writes and "
+        f"{settings['repeats'] * settings['readings']} readings, {settings['slow_repeats']} and "
         f"{settings['slow_repeats']} where there is a file per tile",
     ]
 

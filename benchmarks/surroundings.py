@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psutil
 from threadpoolctl import threadpool_limits
 
@@ -66,3 +67,13 @@ def limit_threads(threads: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def touch_memory(n_bytes: int) -> None:
+    """Use memory and give it back, so that the next step finds memory that was used just before.
+
+    A virtual machine may have returned what was free to its host. To get 80 MB back can take ten
+    times as long as to fill them, and would be counted for whichever step comes next. At most half
+    of the memory that is available is touched.
+    """
+    np.ones(min(n_bytes, psutil.virtual_memory().available // 2), dtype=np.uint8)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from benchmarks.layouts import Index, Rows
 
 TINY = ["--rows", "300", "--columns", "16", "--block-rows", "256", "--threads", "1"]
-ONCE = ["--repeats", "1", "--slow-repeats", "1"]
+ONCE = ["--repeats", "1", "--readings", "2", "--slow-repeats", "1"]
 LAYOUTS = ("featurebench", "zarr", "zarr_fsync", "hdf5_rows", "pt_per_tile", "zarr_rows", "npy")
+READINGS = {"read", "gather", "first_read"}
 OPERATIONS = {"write", "create", "fill", "read", "gather"}
 
 
@@ -92,9 +93,12 @@ def test_every_layout_is_in_the_table_and_in_the_json(
     measured = {(m["layout"], m["operation"]): m for m in report["measurements"]}
     expected = {(layout, operation) for layout in LAYOUTS for operation in OPERATIONS}
     assert set(measured) == expected | {("featurebench", "first_read")}
-    for found in measured.values():
-        assert len(found["seconds"]) == 1
-        assert found["median_s"] == found["best_s"] == found["seconds"][0] > 0
+    slow = {layout.name for layout in FOUND if layout.many_files}
+    for (name, operation), found in measured.items():
+        n_expected = 2 if operation in READINGS and name not in slow else 1
+        assert len(found["seconds"]) == n_expected
+        assert found["median_s"] == pytest.approx(np.mean(found["seconds"]))
+        assert found["best_s"] == min(found["seconds"]) > 0
     assert len(report["ratios"]) == len(RATIOS)
     for ratio in report["ratios"]:
         assert ratio["ratio"] in table
@@ -108,8 +112,8 @@ def test_sizes_and_the_machine_are_told(finished: tuple[str, dict[str, Any]]) ->
     _, report = finished
     files = {name: size["files"] for name, size in report["sizes"].items()}
     assert {name: files[name] for name in LAYOUTS[1:]} == {
-        "zarr": 4,
-        "zarr_fsync": 4,
+        "zarr": 3,
+        "zarr_fsync": 3,
         "hdf5_rows": 1,
         "pt_per_tile": 300,
         "zarr_rows": 301,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from featurebench.backbones.frozen import FrozenNetwork
+from featurebench.backbones.frozen import FrozenNetwork, check_execution
 from featurebench.backbones.handcrafted import Descriptors
 from featurebench.backbones.names import find_architecture
 from featurebench.backbones.network import load_network, reset_classifier, with_image_size
@@ -142,6 +142,7 @@ class Backbone:
         """
         if model == HANDCRAFTED:
             return cls._handcrafted(model_args or {}, preprocessing or {}, layer, pool)
+        check_execution(device, precision, engine)
         architecture = find_architecture(model)
         config = resolve_preprocessing(architecture, with_image_size(preprocessing, model_args))
         network = load_network(

@@ -60,7 +60,7 @@ class FrozenNetwork:
         precision: str = "float32",
         engine: str = "eager",
     ) -> None:
-        _check(device, precision, engine)
+        check_execution(device, precision, engine)
         frozen = network.eval().requires_grad_(requires_grad=False)
         # Convolutions run about 1.5 times faster so, on processors as on GPUs.
         self.network = frozen.to(device).to(memory_format=torch.channels_last)
@@ -126,6 +126,33 @@ class FrozenNetwork:
         kind = torch.device(self.device).type
         with torch.autocast(kind, dtype=PRECISIONS[self.precision]):
             yield
+
+
+def check_execution(device: str, precision: str, engine: str) -> None:
+    """Make sure that a network can run so, before anything is loaded for it.
+
+    Raises
+    ------
+    WeightsError
+        If device, precision and engine do not go together or are not there.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise WeightsError(
+            f"device {device!r} cannot be used here ({type(error).__name__}); use 'cpu'"
+        ) from error
+    if precision not in PRECISIONS:
+        raise WeightsError(
+            f"precision {precision!r} is not known; give one of {', '.join(PRECISIONS)}"
+        )
+    if engine not in ENGINES:
+        raise WeightsError(f"engine {engine!r} is not known; give one of {', '.join(ENGINES)}")
+    on_cpu = torch.device(device).type == "cpu"
+    if on_cpu and precision == "float16":
+        raise WeightsError("precision 'float16' needs a GPU; give 'bfloat16' or 'float32'")
+    if engine == "openvino":
+        _check_openvino(on_cpu=on_cpu)
 
 
 def _make_eager(tapped: TappedNetwork, _precision: str) -> Any:  # noqa: ANN401
@@ -199,26 +226,6 @@ _MAKE: dict[str, Any] = {"eager": _make_eager, "compile": _Compiled, "openvino":
 def _exact() -> contextlib.AbstractContextManager[None]:
     """On a GPU: no TF32, which is not float32, and the same algorithms in every run."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-
-
-def _check(device: str, precision: str, engine: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise WeightsError(
-            f"device {device!r} cannot be used here ({type(error).__name__}); use 'cpu'"
-        ) from error
-    if precision not in PRECISIONS:
-        raise WeightsError(
-            f"precision {precision!r} is not known; give one of {', '.join(PRECISIONS)}"
-        )
-    if engine not in ENGINES:
-        raise WeightsError(f"engine {engine!r} is not known; give one of {', '.join(ENGINES)}")
-    on_cpu = torch.device(device).type == "cpu"
-    if on_cpu and precision == "float16":
-        raise WeightsError("precision 'float16' needs a GPU; give 'bfloat16' or 'float32'")
-    if engine == "openvino":
-        _check_openvino(on_cpu=on_cpu)
 
 
 def _check_openvino(*, on_cpu: bool) -> None:

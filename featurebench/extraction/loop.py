@@ -87,6 +87,7 @@ def extract(
     _check_store(manifest, store)
     targets = make_targets([backbones] if isinstance(backbones, Backbone) else backbones)
     job = _Job(manifest, store, settings, progress or _silent, say or _mute)
+    check_space(store, [target.spec for target in targets])
     job.add(targets)
     job.run(targets)
     return _report(job, targets, time.perf_counter() - started)
@@ -111,7 +112,6 @@ class _Job:
         known = self.store.embeddings()
         new = [target for target in targets if target.spec not in known]
         if new:
-            check_space(self.store, [target.spec for target in new])
             rows = self.settings.block_rows or choose_block_rows(
                 Computer(plan_forwards(new), self.say), len(self.manifest), self._batch_size(new)
             )
@@ -133,6 +133,7 @@ class _Job:
         for together in by_rows.values():
             lacking = {target for _, lack in self._pending(together) for target in lack}
             if unfinished := [target for target in together if target in lacking]:
+                self.store.require_writable()
                 check_frozen(tuple(unfinished))
                 self._run_pass(unfinished)
 

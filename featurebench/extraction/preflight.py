@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurebench.errors import ExtractionError
+from featurebench.store.files import human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,18 +56,22 @@ def bytes_to_write(spec: EmbeddingSpec, n_tiles: int) -> int:
 
 
 def check_space(store: FeatureStore, specs: Sequence[EmbeddingSpec]) -> None:
-    """Make sure that new embeddings fit on the disk.
+    """Make sure that what is pending of some embeddings, new ones or not, fits on the disk.
 
     Raises
     ------
     ExtractionError
         Naming what is needed and what is free.
     """
-    needed = sum(bytes_to_write(spec, store.n_tiles) for spec in specs)
+    known = store.embeddings()
+    needed = 0
+    for spec in specs:
+        pending = sum(map(len, store.pending(spec))) if spec in known else store.n_tiles
+        needed += bytes_to_write(spec, pending)
     free = shutil.disk_usage(store.path).free
     if needed > free:
         raise ExtractionError(
-            f"{len(specs)} embeddings of {store.n_tiles:,} tiles need {needed / 1e9:.2f} GB and "
-            f"the disk of {store.path.name} has {free / 1e9:.2f} GB free; make room, or give "
+            f"{len(specs)} embeddings of {store.n_tiles:,} tiles need {human_bytes(needed)} more "
+            f"and the disk of {store.path.name} has {human_bytes(free)} free; make room, or give "
             "another store path"
         )

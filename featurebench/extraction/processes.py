@@ -8,6 +8,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -281,3 +282,5 @@ def _be_a_reader(life: Connection[Any, Any]) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
     threadpoolctl.threadpool_limits(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

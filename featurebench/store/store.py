@@ -18,7 +18,7 @@ from featurebench.store.catalog import (
 )
 from featurebench.store.claims import Claims
 from featurebench.store.documents import require_root
-from featurebench.store.files import disk_errors
+from featurebench.store.files import disk_errors, disk_now, make_folder
 from featurebench.store.header import Header, read_header
 from featurebench.store.records import record_path
 from featurebench.store.staging import sweep
@@ -322,6 +322,19 @@ class FeatureStore:
     def claims(self) -> Claims:
         """Make polite notes of the blocks that this process works on; close them when done."""
         return Claims(self.path / "staging")
+
+    def require_writable(self) -> None:
+        """Make sure that this process may write here, before work is done in vain.
+
+        Raises
+        ------
+        StoreError
+            Naming why it may not.
+        """
+        staging = self.path / "staging"
+        with disk_errors(f"the store {self.path.name}", self.path):
+            make_folder(staging)
+            disk_now(staging)
 
     def discard(self, spec: EmbeddingSpec, block: Block) -> None:
         """Take back a block, so that it is pending again."""

@@ -54,14 +54,13 @@ def cosines(
     one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
     a, b = (rows.astype(float) for rows in (one, other))
-    cosine: npt.NDArray[np.float64] = np.einsum("ij,ij->i", a, b)
-    return cosine / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine: npt.NDArray[np.float64] = np.einsum("ij,ij->i", a, b) / lengths
+    return cosine
 
 
-def relative_error(
-    expected: npt.NDArray[np.float32], found: npt.NDArray[np.float32]
-) -> np.floating[Any]:
-    return np.abs(found - expected).max() / np.abs(expected).max()
+def relative_error(expected: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def test_bfloat16_on_drawn_tiles(drawn: TileManifest) -> None:
@@ -180,6 +179,7 @@ def test_compiled_batches_are_of_one_size_until_memory_is_short(
         ({"precision": "half"}, "'half' is not known; give one of float32, bfloat16, float16"),
         ({"engine": "onnx"}, "engine 'onnx' is not known; give one of eager, compile, openvino"),
         ({"engine": "openvino", "device": "cuda"}, "device 'cuda' cannot be used here"),
+        ({"engine": "onnx", "weights": "not-read.pth"}, "engine 'onnx' is not known"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_one_line(

@@ -81,7 +81,8 @@ def test_pixels_are_resized_cropped_and_normalised() -> None:
     image = PIL.Image.new("RGB", (100, 50), (51, 102, 204))
     config = resolve_preprocessing(RESNET, {"mean": 0.5, "std": 0.25, "input_size": 32})
     pixels = Prepare.of(config)(image)
-    assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.dtype == np.uint8
     tensor = normalise(torch.from_numpy(pixels)[None], config["mean"], config["std"])
     expected = (np.array([51, 102, 204]) / 255 - 0.5) / 0.25
     assert tensor.shape == (1, 3, 32, 32)

@@ -110,13 +110,13 @@ def extract_one(
     return report
 
 
-def new_manifest(folder: Path, n_tiles: int = N_TILES) -> TileManifest:
+def new_manifest(folder: Path, n_tiles: int = N_TILES, side: int = SIDE) -> TileManifest:
     """Write tiles of noise and list them."""
     generator = np.random.default_rng(0)
     for row in range(n_tiles):
         target = folder / "ab"[row % 2]
         target.mkdir(parents=True, exist_ok=True)
-        pixels = generator.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        pixels = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(target / f"{row:02d}.png")
     return TileManifest.from_folder(folder)
 

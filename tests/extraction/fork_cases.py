@@ -178,10 +178,10 @@ class Killing:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def race(folder: Path, sets: Sequence[Sequence[str]]) -> dict[str, Any]:
+def race(folder: Path, manifest: TileManifest, sets: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Set off one extractor per set of embeddings at the same moment on one store."""
     loop.LOOK_AGAIN_S = 0.02
-    manifest = new_manifest(folder / "tiles", N_TILES)
+    folder.mkdir()
     store = new_store(folder / "race.store", manifest)
     reader, writer = os.pipe()
     children = []
@@ -209,7 +209,13 @@ def main() -> None:
         killing = Killing(Path(folder), seed=seed, n_kills=n_kills, n_extractors=n_extractors)
         facts = killing.run()
     else:
-        facts = race(Path(folder), [names.split(",") for names in arguments])
+        manifest = new_manifest(Path(folder, "tiles"), N_TILES)
+        # in this process, so that all is imported when others are forked from it
+        race(Path(folder, "alone"), manifest, [["a"]])
+        facts = {}
+        for races in arguments:
+            sets = [names.split(",") for names in races.split("/")]
+            facts[races] = race(Path(folder, races.replace("/", "-")), manifest, sets)
     sys.stdout.write(json.dumps(facts))
 
 

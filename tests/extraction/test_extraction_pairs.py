@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,28 +16,41 @@ from featurebench.tiles import TileManifest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy.typing as npt
+
 # A block that one process is about to commit may be begun by the other: seldom, and a few at most.
 WASTED = 3 * BLOCK_ROWS
 
 
-@pytest.mark.parametrize(
-    "sets",
-    [
-        pytest.param(["a", "a"], id="the same"),
-        pytest.param(["a,b", "b,c"], id="one in common"),
-        pytest.param(["a,b,c", "c,a", "b"], id="three processes"),
-    ],
-)
-def test_extractors_share_one_store(tmp_path: Path, sets: list[str]) -> None:
-    found = drive("race", tmp_path, *sets)
-    facts, names = found["facts"], {name for part in sets for name in part.split(",")}
+RACES = {"a/a": "the same", "a,b/b,c": "one in common", "a,b,c/c,a/b": "three processes"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("races")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> dict[str, Any]:
+    return drive("race", folder, *RACES)
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path, run: object) -> npt.NDArray[np.float16]:
+    return mean_colours(TileManifest.from_folder(folder / "tiles"))
+
+
+@pytest.mark.parametrize("race", RACES, ids=RACES.values())
+def test_extractors_share_one_store(
+    folder: Path, run: dict[str, Any], expected: npt.NDArray[np.float16], race: str
+) -> None:
+    facts, names = run[race]["facts"], set(race.replace("/", ",").split(","))
     for name in names:
         ours = [part[name] for part in facts if name in part]
         assert sum(part["committed"] for part in ours) == N_BLOCKS
         assert N_TILES <= sum(part["embedded"] for part in ours) <= N_TILES + WASTED
-    store = FeatureStore.open(tmp_path / "race.store")
+    store = FeatureStore.open(folder / race.replace("/", "-") / "race.store")
     assert {spec.tag for spec in store.embeddings()} == names
-    expected = mean_colours(TileManifest.from_folder(tmp_path / "tiles"))
     for spec in store.embeddings():
         np.testing.assert_array_equal(store.load(spec), expected)
-    assert (store.verify(), found["left"]) == ([], [])
+    assert (store.verify(), run[race]["left"]) == ([], [])

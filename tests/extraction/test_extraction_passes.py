@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import timm
 import torch
-from extraction_cases import N_TILES, SIDE, new_manifest, new_store, settings
+from extraction_cases import N_TILES, new_manifest, new_store, settings
 from PIL import Image
+from reader_cases import SIDE
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
@@ -33,8 +35,13 @@ if TYPE_CHECKING:
 BATCH = 4
 N_BATCHES = 6  # of three blocks of 8, 8 and 6 tiles
 SQUARE = {"input_size": SIDE, "crop_pct": 1.0, "interpolation": "bicubic"}
-# float16 keeps 11 significant bits; batches of another size may be computed in another order.
-CLOSE = {"rtol": 1e-3, "atol": 1e-5}
+
+
+def assert_close(
+    found: npt.NDArray[np.floating[Any]], expected: npt.NDArray[np.floating[Any]]
+) -> None:
+    """Float16 keeps 11 significant bits; other batch sizes may be computed in another order."""
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def load(model: str, **preprocessing: Any) -> Backbone:
@@ -95,45 +102,42 @@ def rows_of(
     return [store.load(embedding.spec) for embedding in report.embeddings]
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each tile's file is read."""
-    counted: Counter[str] = Counter()
+@dataclass
+class Counted:
+    """How often each tile was read, each network ran, and inputs of each size were made."""
 
-    def count(path: Path, *, min_side: int | None = None) -> Image.Image:
-        counted[path.name] += 1
+    reads: Counter[str] = field(default_factory=Counter)
+    runs: Counter[str] = field(default_factory=Counter)
+    inputs: Counter[tuple[int, ...]] = field(default_factory=Counter)
+
+    def clear(self) -> None:
+        for counter in (self.reads, self.runs, self.inputs):
+            counter.clear()
+
+
+@pytest.fixture
+def counted(everything: list[Backbone], monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
+    counted = Counted()
+    prepare = Prepare.__call__
+
+    def count_read(path: Path, *, min_side: int | None = None) -> Image.Image:
+        counted.reads[path.name] += 1
         return read_tile(path, min_side=min_side)
 
-    monkeypatch.setattr(reading, "read_tile", count)
-    return counted
+    def count_input(self: Prepare, image: Image.Image) -> npt.NDArray[np.uint8]:
+        counted.inputs[self.input_size] += 1
+        return prepare(self, image)
 
-
-@pytest.fixture
-def runs(everything: list[Backbone]) -> Iterator[Counter[str]]:
-    """How many batches each network embeds."""
-    counted: Counter[str] = Counter()
+    monkeypatch.setattr(reading, "read_tile", count_read)
+    monkeypatch.setattr(Prepare, "__call__", count_input)
     networks = {b.model: b.network for b in everything if b.model != "handcrafted"}
     handles = [
-        network.register_forward_hook(lambda *_, name=name: counted.update([name]))
+        network.register_forward_hook(lambda *_, name=name: counted.runs.update([name]))
         for name, network in networks.items()
     ]
     yield counted
     for handle in handles:
         handle.remove()
-
-
-@pytest.fixture
-def prepared(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, ...]]:
-    """How many inputs of each size are made."""
-    counted: Counter[tuple[int, ...]] = Counter()
-    prepare = Prepare.__call__
-
-    def count(self: Prepare, image: Image.Image) -> npt.NDArray[np.uint8]:
-        counted[self.input_size] += 1
-        return prepare(self, image)
-
-    monkeypatch.setattr(Prepare, "__call__", count)
-    return counted
 
 
 def test_what_can_be_shared_is_shared(everything: list[Backbone]) -> None:
@@ -173,21 +177,19 @@ def test_every_tile_is_read_once_and_every_network_runs_once(
     everything: list[Backbone],
     manifest: TileManifest,
     tmp_path: Path,
-    reads: Counter[str],
-    runs: Counter[str],
-    prepared: Counter[tuple[int, ...]],
+    counted: Counted,
 ) -> None:
     report = extract(
         manifest, everything, new_store(tmp_path / "s", manifest), settings(batch_size=BATCH)
     )
-    assert set(reads.values()) == {1}
-    assert len(reads) == report.n_tiles == N_TILES
-    assert runs == {
+    assert set(counted.reads.values()) == {1}
+    assert len(counted.reads) == report.n_tiles == N_TILES
+    assert counted.runs == {
         "mobilenetv2_050": 4 * N_BATCHES,
         "resnet18": N_BATCHES,
         "mobilenetv2_035": N_BATCHES,
     }
-    assert prepared == {(SIDE, SIDE): 2 * N_TILES, (48, 48): N_TILES}
+    assert counted.inputs == {(SIDE, SIDE): 2 * N_TILES, (48, 48): N_TILES}
     assert all(embedding.cost["work_s"] > 0 for embedding in report.embeddings)
 
 
@@ -217,7 +219,7 @@ def test_views_equal_tiles_that_are_turned_and_jittered_by_hand(
             turned = np.ascontiguousarray(turn_pixels(np.asarray(image), view.symmetry))
             shown.append(backbone.prepare(Image.fromarray(turned)))
         expected = backbone.embed(torch.from_numpy(np.stack(shown)))
-        np.testing.assert_allclose(found, expected, **CLOSE)
+        assert_close(found, expected)
         n_views += view.name != "clean"
     assert n_views == 4
 
@@ -230,7 +232,7 @@ def test_a_view_is_the_network_on_its_turned_input(
     tiles = [mobile.prepare(read_tile(manifest.path_of(row))) for row in range(N_TILES)]
     turned = turn_pixels(np.stack(tiles), parse_view(view).symmetry)
     expected = mobile.embed(torch.from_numpy(np.ascontiguousarray(turned)))
-    np.testing.assert_allclose(found, expected, **CLOSE)
+    assert_close(found, expected)
     clean = mobile.embed(torch.from_numpy(np.stack(tiles)))
     assert np.abs(found - clean).max() > 10 * np.abs(found - expected).max()
 
@@ -247,23 +249,20 @@ def test_a_backbone_that_is_added_later_runs_alone(
     larger: Backbone,
     manifest: TileManifest,
     tmp_path: Path,
-    reads: Counter[str],
-    runs: Counter[str],
-    prepared: Counter[tuple[int, ...]],
+    counted: Counted,
 ) -> None:
     store = new_store(tmp_path / "s", manifest)
     rows_of(manifest, [mobile], store)
     backbones = [mobile, larger, mobile.variant(layer="blocks.3")]
-    for counted in (reads, runs, prepared):
-        counted.clear()
+    counted.clear()
     report = extract(manifest, backbones[:2], store, settings(batch_size=BATCH))
     assert [e.n_blocks_done for e in report.embeddings] == [0, 3]
-    assert set(reads.values()) == {1}
-    assert runs == {"mobilenetv2_035": N_BATCHES}
-    assert prepared == {(48, 48): N_TILES}
+    assert set(counted.reads.values()) == {1}
+    assert counted.runs == {"mobilenetv2_035": N_BATCHES}
+    assert counted.inputs == {(48, 48): N_TILES}
     report = extract(manifest, backbones, store, settings(batch_size=BATCH))
     assert [e.n_blocks_done for e in report.embeddings] == [0, 0, 3]
-    assert runs == {"mobilenetv2_035": N_BATCHES, "mobilenetv2_050": N_BATCHES}
+    assert counted.runs == {"mobilenetv2_035": N_BATCHES, "mobilenetv2_050": N_BATCHES}
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
@@ -278,7 +277,7 @@ def test_the_batch_size_changes_nothing_that_matters(
     for found, expected in zip(
         rows_of(manifest, everything, store, batch_size=batch_size), together, strict=True
     ):
-        np.testing.assert_allclose(found, expected, **CLOSE)
+        assert_close(found, expected)
 
 
 def test_neither_workers_nor_the_order_of_the_backbones_change_a_bit(

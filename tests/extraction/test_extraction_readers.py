@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -221,6 +222,22 @@ def test_no_reader_is_left_after_an_error_of_the_writer(
 ) -> None:
     with pytest.raises(ExtractionError, match="changed since it was loaded"):
         extract(manifest, as_backbone(Drifting()), store, settings(workers=1))
+
+
+def test_readers_start_also_where_a_socket_has_no_place(
+    manifest: TileManifest, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/" + "x" * 99)
+    started: list[int] = []
+    report = extract(
+        manifest,
+        as_backbone(),
+        store,
+        settings(workers=1),
+        progress=lambda _n, _bound: started.append(len(reader_processes())),
+    )
+    assert set(started) == {1}
+    np.testing.assert_array_equal(store.load(report.embeddings[0].spec), mean_colours(manifest))
 
 
 def test_a_mistake_in_a_preparation_is_told_with_its_place(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from featurebench.store import FeatureStore
 from featurebench.tiles import TileManifest, read_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 GROUPS = ("haralick", "gabor")
@@ -61,9 +60,9 @@ class Verb:
     def said(self) -> str:
         return self._log.read_text()
 
-    def wait_for(self, happened: Callable[[], bool]) -> None:
+    def wait_for_more_than(self, n_blocks: int) -> None:
         deadline = time.monotonic() + LATE_S
-        while not happened():
+        while len(committed(self.store)) <= n_blocks:
             assert self.process.poll() is None, self.said
             assert time.monotonic() < deadline, self.said
             time.sleep(0.005)
@@ -86,7 +85,7 @@ def private_files(store: Path) -> list[str]:
 
 def some_rows_are_right(store: FeatureStore, folder: Path) -> None:
     (spec,) = store.embeddings()
-    manifest = TileManifest.from_folder(folder)
+    manifest = TileManifest.from_table(folder / "tiles.csv")
     describe = Descriptors(GROUPS)
     for row in range(0, len(manifest), 37):
         expected = describe(read_tile(manifest.path_of(row))).astype(np.float16)
@@ -106,7 +105,7 @@ def test_signals_at_random_moments_lose_no_finished_block(tmp_path: Path) -> Non
         ([signal.SIGINT, signal.SIGTERM], {130, 143}, []),
     ]:
         verb = Verb(tmp_path, *options)
-        verb.wait_for(lambda known=before: len(committed(verb.store)) > len(known))  # type: ignore[misc]
+        verb.wait_for_more_than(len(before))
         time.sleep(moments.uniform(0, 0.4))
         at_signal = committed(verb.store)
         for signum in sent:
