@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.floating[Any]]
 
+CRC_BYTES = 4
+# Few enough that they stay in the processor's cache.
+_CHECK_ROWS = 256
+# From here on, sign left out, half-precision bits are infinite or no number.
+_HALF_INFINITY = 0x7C00
+
 
 def storable_rows(rows: Rows, dtype: str = "float16") -> npt.NDArray[np.bool_]:
     """Tell which rows can be stored: finite, and still finite as ``dtype``.
@@ -43,8 +49,12 @@ def storable_rows(rows: Rows, dtype: str = "float16") -> npt.NDArray[np.bool_]:
     >>> storable_rows(np.array([[1.0, 2.0], [1.0, np.nan], [1.0, 70000.0]])).tolist()
     [True, False, False]
     """
-    finite: npt.NDArray[np.bool_] = np.isfinite(_cast(rows, np.dtype(dtype)))
-    return np.asarray(finite.all(axis=1))
+    cast_rows = _cast(rows, np.dtype(dtype))
+    storable = np.empty(len(rows), dtype=np.bool_)
+    for start in range(0, len(rows), _CHECK_ROWS):
+        part = slice(start, start + _CHECK_ROWS)
+        storable[part] = _finite_rows(cast_rows[part])
+    return storable
 
 
 def prepare_rows(
@@ -81,13 +91,28 @@ def rows_sha256(stored: Rows) -> str:
     return hashlib.sha256(np.ascontiguousarray(stored).data).hexdigest()
 
 
-def encode_shard(array: Path, layout: Layout, block: Block, stored: Rows) -> bytes:
-    """Encode a block as the shard that zarr would write for these rows of ``array``."""
-    objects: dict[str, Buffer] = {}
-    _open_over(array, objects)[block.start : block.stop] = stored
-    shard = objects.get(layout.shard_key(block))
-    # zarr writes nothing where all rows are NaN, but every committed block has its file
-    return _empty_shard(layout) if shard is None else shard.to_bytes()
+def encode_shard(array: Path, layout: Layout, block: Block, stored: Rows) -> memoryview:
+    """Encode a block as the shard that zarr would write for these rows of ``array``.
+
+    Shards that can be memory-mapped are laid out here, several times faster than by zarr, and the
+    same byte for byte: the chunks one after the other, each with its checksum, those without any
+    value left out; then where each is, and the checksum of that.
+    """
+    if not layout.mappable:
+        return _encode_with_zarr(array, layout, block, stored)
+    chunk_rows, stride = layout.chunk_rows, layout.chunk_bytes + CRC_BYTES
+    index = np.full((layout.chunks_per_block, 2), np.iinfo(np.uint64).max, dtype="<u8")
+    starts = [
+        s for s in range(0, len(stored), chunk_rows) if _has_values(stored[s : s + chunk_rows])
+    ]
+    shard = np.empty(len(starts) * stride + index.nbytes + CRC_BYTES, dtype=np.uint8)
+    for slot, start in enumerate(starts):
+        place = shard[slot * stride : (slot + 1) * stride]
+        _put_chunk(place, stored[start : start + chunk_rows], layout)
+        index[start // chunk_rows] = slot * stride, stride
+    shard[len(starts) * stride : -CRC_BYTES] = index.reshape(-1).view(np.uint8)
+    _seal(shard[len(starts) * stride :])
+    return shard.data
 
 
 def decode_rows(
@@ -119,10 +144,43 @@ def decode_rows(
     return cast("Rows", np.asarray(_open_over(array, objects)[rows], dtype=layout.dtype))
 
 
-def _empty_shard(layout: Layout) -> bytes:
-    """Write a shard without chunks: an index that calls all of them absent, and its checksum."""
-    index = b"\xff" * (16 * layout.chunks_per_block)
-    return index + int(google_crc32c.value(index)).to_bytes(4, "little")
+def _encode_with_zarr(array: Path, layout: Layout, block: Block, stored: Rows) -> memoryview:
+    objects: dict[str, Buffer] = {}
+    _open_over(array, objects)[block.start : block.stop] = stored
+    shard = objects.get(layout.shard_key(block))
+    if shard is not None:
+        return memoryview(shard.to_bytes())
+    # zarr writes nothing where all rows are NaN, but every committed block has its file
+    empty = np.full(16 * layout.chunks_per_block + CRC_BYTES, 0xFF, dtype=np.uint8)
+    _seal(empty)
+    return empty.data
+
+
+def _put_chunk(place: npt.NDArray[np.uint8], rows: Rows, layout: Layout) -> None:
+    values = place[:-CRC_BYTES].view(layout.dtype).reshape(layout.chunk_rows, -1)
+    values[: len(rows)] = rows
+    values[len(rows) :] = np.nan
+    _seal(place)
+
+
+def _seal(place: npt.NDArray[np.uint8]) -> None:
+    """Write the checksum of all that comes before it into the last four bytes."""
+    content = place[:-CRC_BYTES]
+    content.flags.writeable = False
+    checksum = int(google_crc32c.value(cast("bytes", content)))
+    place[-CRC_BYTES:] = np.frombuffer(checksum.to_bytes(CRC_BYTES, "little"), dtype=np.uint8)
+
+
+def _has_values(rows: Rows) -> bool:
+    return not (np.isnan(rows[:, 0]).all() and np.isnan(rows).all())
+
+
+def _finite_rows(rows: Rows) -> npt.NDArray[np.bool_]:
+    if rows.dtype == np.float16:
+        # several times as fast as isfinite, which has no kernel for half precision
+        magnitudes = np.ascontiguousarray(rows).view(np.uint16) & 0x7FFF
+        return np.asarray(magnitudes.max(axis=1) < _HALF_INFINITY)
+    return np.asarray(np.isfinite(rows).all(axis=1))
 
 
 def _open_over(array: Path, objects: dict[str, Buffer]) -> zarr.Array[Any]:

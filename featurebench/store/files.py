@@ -107,7 +107,7 @@ def fsync_tree(folder: Path) -> None:
         fsync_file(Path(parent))
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes | memoryview) -> None:
     """Write a new file and flush it to disk; nothing is left behind when that fails."""
     try:
         with path.open("xb") as file:

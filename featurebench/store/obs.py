@@ -125,8 +125,9 @@ def _write_strings(folder: Path, name: str, values: Collection[object]) -> None:
     data = np.empty(len(column), dtype=np.dtypes.StringDType())
     for start in range(0, len(column), CHUNK_ROWS):
         # Python's texts are several times as large, so there are never those of all rows at once.
-        part = column.iloc[start : start + CHUNK_ROWS].tolist()
-        texts = ["" if pd.isna(value) else str(value) for value in part]
+        part = column.iloc[start : start + CHUNK_ROWS]
+        pairs = zip(part.tolist(), part.isna().tolist(), strict=True)
+        texts = ["" if absent else str(value) for value, absent in pairs]
         data[start : start + len(part)] = np.array(texts, dtype=np.dtypes.StringDType())
     _write_array(folder, name, data, "string-array", fill_value="")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 import google_crc32c
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurebench.errors import StoreCorruptError
-from featurebench.store.encoding import Rows, decode_rows
+from featurebench.store.encoding import CRC_BYTES, Rows, decode_rows
 from featurebench.store.seals import REPAIR
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 Asked = npt.NDArray[np.intp]
 ABSENT = np.iinfo(np.uint64).max
-CRC_BYTES = 4
+# Fewer rows in a row of one chunk than this are not worth a step of their own.
+SHORT_RUN = 8
 # a file changed twice within its time stamp's grain looks unchanged, so a young one is not trusted
 SETTLED_NS = 2_000_000_000
 
@@ -45,22 +47,42 @@ class MappedShard:
         whole, rest = divmod(len(out), chunk_rows)
         present = self.slots[: whole + bool(rest)]
         if not np.array_equal(present, np.arange(len(present))):
-            out[:] = self.read_rows(np.arange(len(out)))
+            self.read_rows(np.arange(len(out)), out)
             return
         out[: whole * chunk_rows].reshape(whole, chunk_rows, dim)[:] = self.chunks[:whole]
         if rest:
             out[whole * chunk_rows :] = self.chunks[whole, :rest]
 
-    def read_rows(self, local: npt.NDArray[np.intp]) -> Rows:
-        """Return rows, counted from the block's first; a row of an absent chunk is NaN."""
+    def read_rows(self, local: npt.NDArray[np.intp], out: Rows) -> None:
+        """Copy rows, counted from the block's first, to ``out``; one of an absent chunk is NaN.
+
+        Rows of one chunk that are asked one after the other go straight to their place; where
+        they jump from chunk to chunk, all are gathered at once.
+        """
         chunk_rows = self.chunks.shape[1]
-        slots = self.slots[local // chunk_rows]
-        offsets = local % chunk_rows
+        chunk, offset = local // chunk_rows, local % chunk_rows
+        edges = np.flatnonzero(np.diff(chunk)) + 1
+        if len(edges) * SHORT_RUN > len(local):
+            self._gather(self.slots[chunk], offset, out)
+            return
+        bounds = [0, *edges.tolist(), len(local)] if len(local) else [0]
+        for start, stop in pairwise(bounds):
+            slot = self.slots[chunk[start]]
+            if slot < 0:
+                out[start:stop] = np.nan
+            else:
+                # "clip" writes to `out` directly; all offsets are within the chunk
+                rows = offset[start:stop]
+                np.take(self.chunks[slot], rows, axis=0, out=out[start:stop], mode="clip")
+
+    def _gather(
+        self, slots: npt.NDArray[np.int64], offset: npt.NDArray[np.intp], out: Rows
+    ) -> None:
         if (present := slots >= 0).all():
-            return cast("Rows", self.chunks[slots, offsets])
-        rows = np.full((len(local), self.chunks.shape[2]), np.nan, dtype=self.chunks.dtype)
-        rows[present] = self.chunks[slots[present], offsets[present]]
-        return rows
+            out[:] = self.chunks[slots, offset]
+            return
+        out[:] = np.nan
+        out[present] = self.chunks[slots[present], offset[present]]
 
 
 def read_block(
@@ -106,7 +128,7 @@ def read_block(
     if local is None:
         mapped.read_all(out)
     else:
-        out[:] = mapped.read_rows(local)
+        mapped.read_rows(local, out)
 
 
 def _decode(array: Path, shard: Path, layout: Layout, block: Block, asked: Asked) -> Rows:

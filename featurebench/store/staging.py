@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SHARD = re.compile(r"(?P<name>.+)\.(?P<block>\d+)\.[A-Za-z0-9-]+\.shard")
 
 
-def stage_shard(staging: Path, layout: Layout, block: int, content: bytes) -> str:
+def stage_shard(staging: Path, layout: Layout, block: int, content: memoryview) -> str:
     """Write a shard, durably, under a private name, which is returned."""
     make_folder(staging)
     name = f"{layout.spec.name}.{block}.{private_name()}.shard"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import zarr
 from store_cases import (
@@ -23,7 +25,9 @@ from store_cases import (
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from featurebench.errors import MissingRowsError, StoreCorruptError, StoreError
-from featurebench.store import FeatureStore
+from featurebench.store import EmbeddingSpec, FeatureStore
+from featurebench.store.encoding import encode_shard
+from featurebench.store.layout import read_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -396,3 +400,35 @@ def test_a_record_that_names_a_file_outside_of_staging_is_refused(tmp_path: Path
     path.write_bytes(with_digest({**body, "staged": "../../secret"}))
     with pytest.raises(StoreCorruptError, match="outside of the staging folder"):
         store.load(SPEC)
+
+
+@pytest.mark.parametrize(
+    ("n_tiles", "dim", "block_rows", "dtype"),
+    [(1000, 7, 512, "float16"), (1000, 7, 512, "float32"), (130, 5, 50, "float16")],
+)
+def test_shards_are_those_that_zarr_writes(
+    tmp_path: Path, n_tiles: int, dim: int, block_rows: int, dtype: str
+) -> None:
+    names = [str(row) for row in range(n_tiles)]
+    table = pd.DataFrame({"tile_id": names, "label": ["x"] * n_tiles})
+    store = FeatureStore.create(
+        tmp_path / "a.store", table, dataset="toy", classes=["x"], manifest_sha256="00" * 32
+    )
+    spec = EmbeddingSpec("net", "tag", dim, "00" * 32, {}, dtype=dtype)
+    store.add(spec, block_rows=block_rows)
+    array = store.path / "embeddings.zarr" / "obsm" / spec.name
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((n_tiles, dim)).astype(dtype)
+    layout = read_layout(array, store._header)
+    assert layout is not None
+    rows[[1, block_rows - 1]] = np.nan
+    rows[block_rows : block_rows + layout.chunk_rows] = np.nan
+    shutil.copytree(array, tmp_path / "copy")
+    zarr.open_array(tmp_path / "copy", mode="r+")[:] = rows
+    for block in store.blocks(spec):
+        shard = tmp_path / "copy" / layout.shard_key(block)
+        ours = bytes(encode_shard(array, layout, block, rows[block.start : block.stop]))
+        if shard.exists():
+            assert ours == shard.read_bytes()
+        else:
+            assert ours[:-4] == b"\xff" * 16 * layout.chunks_per_block
