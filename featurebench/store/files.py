@@ -209,6 +209,32 @@ def disk_now(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
+def require_links(folder: Path) -> None:
+    """Make sure that files can be created and hard-linked in a folder, by doing so once.
+
+    Raises
+    ------
+    StoreError
+        If the file system has no hard links.
+    OSError
+        If nothing can be written there.
+    """
+    probe, link = (folder / f"{private_name()}.probe" for _ in range(2))
+    try:
+        probe.touch(exist_ok=False)
+        publish(probe, link)
+    except OSError as error:
+        if error.errno in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            raise StoreError(
+                f"the file system of {folder} has no hard links ({error.strerror}), which blocks "
+                "are committed by; keep the store on one that has them"
+            ) from error
+        raise
+    finally:
+        probe.unlink(missing_ok=True)
+        link.unlink(missing_ok=True)
+
+
 def owner_is_gone(path: Path, now: float) -> bool:
     """Tell whether what a process left under a private name is garbage for certain.
 

@@ -18,7 +18,7 @@ from featurebench.store.catalog import (
 )
 from featurebench.store.claims import Claims
 from featurebench.store.documents import require_root
-from featurebench.store.files import disk_errors, disk_now, make_folder
+from featurebench.store.files import disk_errors, make_folder, require_links
 from featurebench.store.header import Header, read_header
 from featurebench.store.records import record_path
 from featurebench.store.staging import sweep
@@ -324,17 +324,17 @@ class FeatureStore:
         return Claims(self.path / "staging")
 
     def require_writable(self) -> None:
-        """Make sure that this process may write here, before work is done in vain.
+        """Make sure that blocks can be committed here, before work is done in vain.
 
         Raises
         ------
         StoreError
-            Naming why it may not.
+            Naming why not: no permission, a read-only or full disk, no hard links.
         """
         staging = self.path / "staging"
         with disk_errors(f"the store {self.path.name}", self.path):
             make_folder(staging)
-            disk_now(staging)
+            require_links(staging)
 
     def discard(self, spec: EmbeddingSpec, block: Block) -> None:
         """Take back a block, so that it is pending again."""

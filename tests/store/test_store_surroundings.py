@@ -156,3 +156,18 @@ def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
     write_all(store)
     assert store.verify() == []
     np.testing.assert_array_equal(store.load(SPEC), rows.astype(np.float16))
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_a_file_system_without_links_is_refused_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(number, "not here", str(source), None, str(target))
+
+    store = make_store(tmp_path / "a.store")
+    store.require_writable()
+    monkeypatch.setattr("os.link", refuse)
+    with pytest.raises(StoreError, match=r"has no hard links \(not here\).*keep the store on"):
+        store.require_writable()
+    assert not list((store.path / "staging").iterdir())
