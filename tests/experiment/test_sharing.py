@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -87,8 +91,6 @@ def test_ways_to_share_do_not_mix(config: ExperimentConfig) -> None:
 
 
 def test_processes_share_the_work(config: ExperimentConfig, alone: FeatureStore) -> None:
-    import sys
-
     file = str(config.base / "tiny.yaml")
     command = [sys.executable, "-m", "featurebench.cli", "extract", file]
     assert embed_in_processes(config, 2, command) == 0
@@ -169,3 +171,30 @@ def test_an_embedding_that_was_not_imported_is_named(config: ExperimentConfig) -
     status, error = invoke("extract", file)
     assert status == 2
     assert "no imported embeddings are called 'uni'" in error
+
+
+def test_a_dask_worker_may_be_killed(config: ExperimentConfig, tmp_path: Path) -> None:
+    """Its block is dealt to another worker, and the store is that of an undisturbed run."""
+    many = TINY.replace("tiles_per_patient: 4", "tiles_per_patient: 8")
+    (tmp_path / "tiny.yaml").write_text(many.replace("block_rows: 4", "block_rows: 2"))
+    config = load_config(tmp_path / "tiny.yaml")
+    command = [sys.executable, "-m", "featurebench.cli", "extract", str(tmp_path / "tiny.yaml")]
+    with subprocess.Popen(
+        [*command, "--dask", "local", "--processes", "2"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        records = config.store / "commits"
+        while not list(records.glob("*/*.json")) and process.poll() is None:
+            time.sleep(0.02)
+        workers = [c for c in psutil.Process(process.pid).children() if is_worker(c)]
+        workers[0].kill()
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert len(workers) == 2
+    assert process.returncode == 0, told
+    undisturbed = load_config(tmp_path / "tiny.yaml", ["store=undisturbed.store"])
+    embed_tiles(undisturbed)
+    assert_same(config, FeatureStore.open(undisturbed.store))
+
+
+def is_worker(process: psutil.Process) -> bool:
+    return any("spawn_main" in word for word in process.cmdline())
