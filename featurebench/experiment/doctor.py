@@ -171,9 +171,11 @@ def _job(
 
 
 def _disk(config: ExperimentConfig, needed: int) -> Finding:
+    from featurebench.store.files import human_bytes
+
     folder = next(parent for parent in [config.store, *config.store.parents] if parent.exists())
     free = shutil.disk_usage(folder).free
-    text = f"{needed / 1e9:.2f} GB to write, {free / 1e9:.2f} GB free"
+    text = f"{human_bytes(needed)} to write, {human_bytes(free)} free"
     if needed > free:
         return Finding("disk", "wrong", f"{text}; make room, or give another store path")
     return Finding("disk", "good", text)
