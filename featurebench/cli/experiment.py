@@ -104,7 +104,7 @@ def extract(
         )
     elif n_local := experiment.local_processes(placed, processes):
         refuse_together(blocks=blocks, processes=processes)
-        sys.exit(experiment.embed_in_processes(placed, n_local, own_command("--processes")))
+        sys.exit(experiment.embed_in_processes(n_local, own_command("--processes")))
     else:
         experiment.embed_share(placed, make_console, share=blocks, only=backbone)
 

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featurebench.config import dump_config, parse_config
+from featurebench.config import FOREIGN, dump_config, parse_config
 from featurebench.experiment.console import QUIET, Console
 from featurebench.experiment.embedding import embed, open_store, pending_blocks
 from featurebench.experiment.networks import check_choice, recall, recognise
@@ -80,7 +80,7 @@ def local_processes(config: ExperimentConfig, asked: int | None) -> int:
     return torch.cuda.device_count() if torch.cuda.device_count() > 1 else 0
 
 
-def embed_in_processes(config: ExperimentConfig, count: int, command: Sequence[str]) -> int:
+def embed_in_processes(count: int, command: Sequence[str]) -> int:
     """Run an extraction's command in several local processes; give the exit status."""
     from featurebench.scaling import run_ranks
 
@@ -119,7 +119,8 @@ def embed_on_dask(
     send = partial(
         deal, address=address, processes=n_processes, threads_each=max(1, n_cores // n_processes)
     )
-    wanted = check_choice(config, only)
+    # what was made elsewhere is complete, and no network makes more of it
+    wanted = [entry for entry in check_choice(config, only) if entry.weights != FOREIGN]
     if not all(_has_room(config, entry, store) for entry in wanted):
         # a worker makes the arrays, since it knows how fast it is
         send(embed_block, [BlockTask(-1, 0)], progress=_ignore)

@@ -93,7 +93,7 @@ def test_ways_to_share_do_not_mix(config: ExperimentConfig) -> None:
 def test_processes_share_the_work(config: ExperimentConfig, alone: FeatureStore) -> None:
     file = str(config.base / "tiny.yaml")
     command = [sys.executable, "-m", "featurebench.cli", "extract", file]
-    assert embed_in_processes(config, 2, command) == 0
+    assert embed_in_processes(2, command) == 0
     assert_same(config, alone)
 
 
