@@ -18,7 +18,7 @@ from featurebench.heads.rows import RowSource
 from featurebench.heads.tuning import choose, log_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Self
 
     from featurebench.heads.folds import Array, Codes, Progress, Rows
@@ -220,3 +220,39 @@ def _counted(
         if progress is not None:
             progress(1)
     return done
+
+
+def class_weights(
+    class_weight: Mapping[Any, float] | str | None, y: Codes, labels: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
+    """Weight of every class, as scikit-learn has it; ones for classes that y lacks.
+
+    Parameters
+    ----------
+    class_weight
+        None, ``"balanced"`` (n / (number of classes present * count)) or a weight per label.
+    y
+        Codes of the training rows, shape (n_rows,).
+    labels
+        Label of each code, shape (n_classes,).
+
+    Returns
+    -------
+    array of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If ``class_weight`` is something else.
+    """
+    weights = np.ones(len(labels))
+    counts = np.bincount(y, minlength=len(labels))
+    present = np.flatnonzero(counts)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f"class_weight {class_weight!r} is unknown: use 'balanced'")
+        weights[present] = len(y) / (len(present) * counts[present])
+    elif class_weight is not None:
+        for code, label in enumerate(labels.tolist()):
+            weights[code] = class_weight.get(label, 1.0)
+    return weights

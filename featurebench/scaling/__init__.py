@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featurebench.scaling.dask_cluster import deal
+    from featurebench.scaling.pool import deal_locally
     from featurebench.scaling.processes import run_ranks
     from featurebench.scaling.ranks import Rank, rank_from_environment
     from featurebench.scaling.share import Share, parse_share
@@ -16,12 +17,21 @@ _HOMES = {
     "Rank": "ranks",
     "Share": "share",
     "deal": "dask_cluster",
+    "deal_locally": "pool",
     "parse_share": "share",
     "rank_from_environment": "ranks",
     "run_ranks": "processes",
 }
 
-__all__ = ["Rank", "Share", "deal", "parse_share", "rank_from_environment", "run_ranks"]
+__all__ = [
+    "Rank",
+    "Share",
+    "deal",
+    "deal_locally",
+    "parse_share",
+    "rank_from_environment",
+    "run_ranks",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

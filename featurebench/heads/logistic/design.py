@@ -1,0 +1,268 @@
+"""Design: the rows in working coordinates, and where each training set lies in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import eigh
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from featurebench.heads.rows import RowSource
+
+Floats = npt.NDArray[np.floating[Any]]
+# Working rows up to this many bytes are kept in memory; beyond, they are converted at each pass.
+KEEP_BYTES = 2**30
+_READ_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Rows and training sets of one multi-fold problem.
+
+    Working coordinates are x - centre (divided by ``spread`` where features are standardised),
+    followed by a 1. The features that training set s sees are ``scale[s] * (x - mean[s])``; so
+    models are fitted on standardised features while X itself is never copied per fold.
+
+    Parameters
+    ----------
+    read
+        Gives working rows start to stop, float32 or float64, shape (stop - start, d + 1).
+    y
+        Codes, shape (n,).
+    sets
+        Weight of each row in each training set, 0 or 1, uint8, shape (n, n_sets).
+    row_weight
+        Sample weights, shape (n,), or None.
+    class_weight
+        Weight of each class in each training set, shape (n_sets, n_classes), or None.
+    mean, scale
+        Of each training set in working coordinates, float32, shape (n_sets, d).
+    total_weight
+        Sum of the row weights of each set, shape (n_sets,).
+    prior
+        Weighted share of each class in each set, shape (n_sets, n_classes).
+    basis, spectrum
+        Eigenvectors of X'X / n in working coordinates with the 1's own as the last column, shape
+        (d + 1, d + 1), and eigenvalues, shape (d + 1,).
+    centre, spread
+        Of the working coordinates in those of X, float64, shape (d,).
+    kept
+        All working rows where they fit in memory, shape (n, d + 1).
+    """
+
+    read: Callable[[int, int], npt.NDArray[np.float32]]
+    y: npt.NDArray[np.int64]
+    sets: npt.NDArray[np.uint8]
+    row_weight: npt.NDArray[np.float64] | None
+    class_weight: npt.NDArray[np.float64] | None
+    mean: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32]
+    total_weight: npt.NDArray[np.float64]
+    prior: npt.NDArray[np.float64]
+    basis: npt.NDArray[np.float32]
+    spectrum: npt.NDArray[np.float32]
+    centre: npt.NDArray[np.float64]
+    spread: npt.NDArray[np.float64]
+    kept: npt.NDArray[np.float32] | None = None
+
+    @property
+    def xp(self) -> Any:  # noqa: ANN401
+        """The module that the arrays belong to: numpy, or torch where they are on a device."""
+        if isinstance(self.basis, np.ndarray):
+            return np
+        import torch
+
+        return torch
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of X."""
+        return len(self.y)
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the working rows: features and the 1."""
+        return len(self.spectrum)
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of y."""
+        return self.prior.shape[1]
+
+
+def lay_out(
+    source: RowSource,
+    y: npt.NDArray[np.int64],
+    sets: npt.NDArray[np.uint8],
+    *,
+    n_classes: int,
+    standardise: bool,
+    row_weight: npt.NDArray[np.float64] | None = None,
+    class_weight: npt.NDArray[np.float64] | None = None,
+    keep_bytes: int = KEEP_BYTES,
+) -> Design:
+    """Read the rows twice or thrice and find all that the solver needs to know about them.
+
+    Parameters
+    ----------
+    source
+        Rows of X, shape (n, d).
+    y, sets, row_weight, class_weight
+        As in `Design`; every class has weight in every set.
+    standardise
+        Whether each set sees features with mean 0 and (unweighted) variance 1 on its own rows; a
+        feature that is constant there is only centred, as scikit-learn's StandardScaler has it.
+    keep_bytes
+        Largest working copy of X that is kept in memory.
+    """
+    centre, spread = _moments(source)
+    if not standardise:
+        spread = np.ones_like(spread)
+    read, kept = _reader(source, centre, spread, keep_bytes)
+    mean, scale, gram = _set_moments(read, sets, source.shape[1], standardise=standardise)
+    basis, spectrum = _eigenbasis(gram)
+    total, prior = _class_shares(y, sets, n_classes, row_weight, class_weight)
+    return Design(
+        read,
+        y,
+        sets,
+        row_weight,
+        class_weight,
+        mean,
+        scale,
+        total,
+        prior,
+        basis,
+        spectrum,
+        centre,
+        spread,
+        kept,
+    )
+
+
+def in_double(design: Design) -> Design:
+    """Give the same problem, to the last digit, for work in float64."""
+    double = {
+        name: getattr(design, name).astype(np.float64)
+        for name in ("mean", "scale", "basis", "spectrum")
+    }
+    return replace(design, read=lambda a, b: design.read(a, b).astype(np.float64), **double)
+
+
+def on_device(design: Design, device: str) -> Design:
+    """Copy the problem to a device of torch; X goes along if it is kept, else block by block."""
+    import torch
+
+    moved = {
+        item.name: torch.from_numpy(value).to(device)
+        for item in fields(design)
+        if isinstance(value := getattr(design, item.name), np.ndarray)
+    }
+    if design.kept is None:
+        return replace(
+            design, read=lambda a, b: torch.from_numpy(design.read(a, b)).to(device), **moved
+        )
+    rows = moved["kept"]
+    return replace(design, read=lambda a, b: rows[a:b], **moved)
+
+
+def _moments(source: RowSource) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and standard deviation (1 where constant) of every feature over all rows."""
+    n, d = source.shape
+    mean = sum((b.sum(axis=0, dtype=np.float64) for _, b in source.blocks()), np.zeros(d)) / n
+    square = np.zeros(d)
+    for _, block in source.blocks():
+        square += ((block - mean.astype(np.float32)) ** 2).sum(axis=0, dtype=np.float64)
+    return mean, _safe_deviation(square / n)
+
+
+def _safe_deviation(variance: Floats) -> Floats:
+    deviation: Floats = np.sqrt(np.maximum(variance, 0))
+    return np.where(deviation > 0, deviation, 1)
+
+
+def _reader(
+    source: RowSource,
+    centre: npt.NDArray[np.float64],
+    spread: npt.NDArray[np.float64],
+    keep_bytes: int,
+) -> tuple[Callable[[int, int], npt.NDArray[np.float32]], npt.NDArray[np.float32] | None]:
+    shift, factor = centre.astype(np.float32), (1 / spread).astype(np.float32)
+
+    def convert(start: int, stop: int) -> npt.NDArray[np.float32]:
+        block = np.ones((stop - start, len(shift) + 1), dtype=np.float32)
+        np.subtract(source.read(slice(start, stop)), shift, out=block[:, :-1])
+        block[:, :-1] *= factor
+        return block
+
+    n, d = source.shape
+    if n * (d + 1) * 4 > keep_bytes:
+        return convert, None
+    kept = np.empty((n, d + 1), dtype=np.float32)
+    for start in range(0, n, _READ_ROWS):
+        kept[start : start + _READ_ROWS] = convert(start, min(start + _READ_ROWS, n))
+    return (lambda start, stop: kept[start:stop]), kept
+
+
+def _set_moments(
+    read: Callable[[int, int], npt.NDArray[np.float32]],
+    sets: npt.NDArray[np.uint8],
+    d: int,
+    *,
+    standardise: bool,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Mean and scale of every set, and X'X / n over all rows, in working coordinates."""
+    n, n_sets = sets.shape
+    gram = np.zeros((d, d))
+    first, second = np.zeros((n_sets, d)), np.zeros((n_sets, d))
+    for start in range(0, n, _READ_ROWS):
+        stop = min(start + _READ_ROWS, n)
+        x = read(start, stop)[:, :-1]
+        members = sets[start:stop].T.astype(np.float32)
+        gram += x.T @ x
+        first += members @ x
+        if standardise:
+            second += members @ x**2
+    size = sets.sum(axis=0, dtype=np.int64)[:, None]
+    mean = first / size
+    scale = np.ones_like(mean)
+    if standardise:
+        variance = second / size - mean**2
+        # what is left of a constant feature is rounding
+        variance[variance < 1e-10] = 0
+        scale = 1 / _safe_deviation(variance)
+    return mean.astype(np.float32), scale.astype(np.float32), gram / n
+
+
+def _eigenbasis(
+    gram: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    d = len(gram)
+    values, vectors = eigh(gram.astype(np.float32), driver="evd", overwrite_a=True)
+    basis = np.eye(d + 1, dtype=np.float32)
+    basis[:d, :d] = vectors
+    return basis, np.append(np.maximum(values, 0), 1).astype(np.float32)
+
+
+def _class_shares(
+    y: npt.NDArray[np.int64],
+    sets: npt.NDArray[np.uint8],
+    n_classes: int,
+    row_weight: npt.NDArray[np.float64] | None,
+    class_weight: npt.NDArray[np.float64] | None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Total weight of every set, and the share of every class in it."""
+    weight = np.ones(len(y)) if row_weight is None else row_weight
+    mass = np.zeros((sets.shape[1], n_classes))
+    for k in range(n_classes):
+        rows = np.flatnonzero(y == k)
+        mass[:, k] = weight[rows] @ sets[rows]
+    if class_weight is not None:
+        mass *= class_weight
+    total = mass.sum(axis=1)
+    return total, mass / total[:, None]

@@ -1,0 +1,336 @@
+"""Lockstep L-BFGS: all models of a multi-fold logistic regression, a pass over X at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featurebench.heads.logistic.pairs import CurvaturePairs, _to_numpy
+from featurebench.heads.logistic.passes import sum_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from featurebench.heads.logistic.design import Design
+    from featurebench.heads.logistic.passes import Array, Ints, Pool
+
+    Array64 = npt.NDArray[np.float64]
+
+# So many columns of logits are computed side by side: more gain no speed, only memory.
+SLOT_COLUMNS = 1024
+_ARMIJO = 1e-4
+# Ticks between two looks at the curvature p (1 - p), which changes slowly.
+_REFRESH = 5
+_HALVINGS = 20
+# A model's decrement is compared with the one so many passes ago: how fast does it converge?
+_LOOK_BACK = 5
+# Models are rotated so many at a time, whatever the number of threads.
+_ROWS = 16
+# Passes without a new least decrement, after which float32 has no more to give.
+_STALLED = 25
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Solved models.
+
+    Parameters
+    ----------
+    weights
+        On working rows, the intercept last, shape (n_models, K, d + 1).
+    objective
+        Sum of cross-entropies plus penalty, float64, shape (n_models,).
+    gap
+        Estimate of (objective - least objective) / objective, shape (n_models,).
+    n_iter
+        Passes over X that each model took part in, shape (n_models,).
+    """
+
+    weights: Array
+    objective: Array64
+    gap: Array64
+    n_iter: Ints
+
+
+def solve(
+    design: Design,
+    set_of: Ints,
+    C: Array64,
+    *,
+    tol: float,
+    max_iter: int,
+    start: Callable[[int], Array] | None = None,
+    pool: Pool = map,
+    done: Callable[[int], None] | None = None,
+) -> Solution:
+    """Minimise every model's objective to a relative gap of about ``tol``.
+
+    Models wait in a queue for free slots; a slot is free again when its model has converged. So
+    the product over all columns stays wide whatever each model needs.
+
+    Parameters
+    ----------
+    set_of, C
+        Training set and inverse penalty of each model, shape (n_models,).
+    tol
+        Largest gap, as estimated from the Newton decrement and its rate of decrease.
+    max_iter
+        Most passes per model.
+    start
+        Gives the weights on working rows that model i starts from; the class shares by default.
+    pool
+        Maps a function over pieces of work, such as a thread pool's ``map``.
+    done
+        Called with the number of models that have converged.
+    """
+    n_columns = 1 if design.n_classes == 2 else design.n_classes
+    n_models = len(C)
+    found = Solution(
+        design.xp.stack([_blank(design, n_columns)] * n_models),
+        np.zeros(n_models),
+        np.full(n_models, np.inf),
+        np.zeros(n_models, dtype=np.int64),
+    )
+    queue = np.argsort(C, kind="stable").tolist()[::-1]
+    slots = _Slots(design, min(n_models, max(1, SLOT_COLUMNS // n_columns)), n_columns, pool)
+
+    def fill(slot: int) -> None:
+        model = queue.pop()
+        at = start(model) if start else from_shares(design, int(set_of[model]), n_columns)
+        slots.fill(slot, model, int(set_of[model]), float(C[model]), at)
+
+    for slot in range(slots.size):
+        fill(slot)
+    while slots.size:
+        slots.tick()
+        finished = slots.finished(tol, max_iter)
+        for slot in finished.tolist():
+            slots.unload(slot, found)
+        if done is not None and len(finished):
+            done(len(finished))
+        refilled = finished[: len(queue)]
+        for slot in refilled.tolist():
+            fill(slot)
+        slots.drop(finished[len(refilled) :])
+    return found
+
+
+def from_shares(design: Design, set_index: int, n_columns: int) -> Array:
+    """Weights 0, and intercepts that give every row the class shares of the set."""
+    weights = _blank(design, n_columns)
+    log_share = design.xp.log(design.prior[set_index])
+    if n_columns == 1:
+        weights[:, -1] = log_share[1] - log_share[0]
+    else:
+        weights[:, -1] = log_share - log_share.mean()
+    return weights
+
+
+def _blank(design: Design, n_columns: int) -> Array:
+    """Zeros, shape (K, d + 1)."""
+    blank: Array = design.xp.stack([design.xp.zeros_like(design.spectrum)] * n_columns)
+    return blank
+
+
+class _Slots:
+    """The models that are being solved, one per slot, in the eigenbasis of the design."""
+
+    def __init__(self, design: Design, n_slots: int, n_columns: int, pool: Pool) -> None:
+        self.design, self.pool = design, pool
+        self.ticks = 0
+        blank = _blank(design, n_columns)
+        self.w = design.xp.stack([blank] * n_slots)
+        self.g, self.p = design.xp.zeros_like(self.w), design.xp.zeros_like(self.w)
+        self.curvature = self.w[:, :, 0] * 0
+        self.pairs = CurvaturePairs(self.w, design.xp)
+        self.model = np.zeros(n_slots, dtype=np.int64)
+        self.set_of = np.zeros(n_slots, dtype=np.int64)
+        self.C = np.ones(n_slots)
+        self.f = np.full(n_slots, np.inf)
+        self.slope, self.t = np.zeros(n_slots), np.ones(n_slots)
+        self.fresh = np.ones(n_slots, dtype=bool)
+        self.moved = np.zeros(n_slots, dtype=bool)
+        self.n_iter = np.zeros(n_slots, dtype=np.int64)
+        self.halvings = np.zeros(n_slots, dtype=np.int64)
+        self.stalled = np.zeros(n_slots, dtype=np.int64)
+        self.decrements = np.full((n_slots, _LOOK_BACK + 1), np.inf)
+
+    @property
+    def size(self) -> int:
+        return len(self.model)
+
+    def fill(self, slot: int, model: int, set_index: int, C: float, weights: Array) -> None:
+        self.model[slot], self.set_of[slot], self.C[slot] = model, set_index, C
+        self.w[slot] = to_rotated(self.design, weights[None], self.set_of[slot : slot + 1])[0]
+        self.p[slot], self.g[slot] = 0, 0
+        self.f[slot], self.slope[slot], self.t[slot] = np.inf, 0, 1
+        self.fresh[slot], self.n_iter[slot], self.halvings[slot] = True, 0, 0
+        self.stalled[slot], self.decrements[slot] = 0, np.inf
+        self.pairs.forget(slot)
+        share = self.design.prior[set_index]
+        columns = share[1:] if self.curvature.shape[1] == 1 else share
+        self.curvature[slot] = columns * (1 - columns)
+
+    def drop(self, slots: npt.NDArray[np.intp]) -> None:
+        if not len(slots):
+            return
+        keep = np.setdiff1d(np.arange(self.size), slots)
+        self.pairs.keep(keep)
+        for name, value in vars(self).items():
+            if hasattr(value, "dtype"):
+                setattr(self, name, value[keep])
+
+    def unload(self, slot: int, found: Solution) -> None:
+        model = self.model[slot]
+        part = slice(slot, slot + 1)
+        found.weights[model] = to_working(self.design, self.w[part], self.set_of[part])[0]
+        found.objective[model] = self.f[slot]
+        found.gap[model] = self.gap()[slot]
+        found.n_iter[model] = self.n_iter[slot]
+
+    def tick(self) -> None:
+        """Evaluate all models at their trial points; move those that improve enough."""
+        look = self.ticks % _REFRESH == 1
+        trial = self.w + self._like(self.t) * self.p
+        f, g, curvature = self._evaluate(trial, curvature=look)
+        enough = self.f + _ARMIJO * self.t * self.slope
+        # rounding of f must not stop a model that is all but converged
+        self.moved = self.fresh | (f <= enough + 1e-9 * np.abs(f))
+        if curvature is not None:
+            self.curvature = curvature
+        s, y = trial - self.w, g - self.g
+        at = self._mask(self.moved)
+        self.w[at], self.g[at] = trial[at], g[at]
+        self.f = np.where(self.moved, f, self.f)
+        self._direct(s, y, new_curvature=look)
+        self.n_iter += 1
+        self.halvings = np.where(self.moved, 0, self.halvings + 1)
+        self.t = np.where(self.moved, 1.0, self.t / 2)
+        self.fresh = self.fresh & ~self.moved
+        self.ticks += 1
+
+    def _direct(self, s: Array, y: Array, *, new_curvature: bool) -> None:
+        flat = (self.size, -1)
+        h0 = self._initial_inverse()
+        direction, slope = self.pairs.advance(
+            s.reshape(flat),
+            y.reshape(flat),
+            self.g.reshape(flat),
+            h0.reshape(flat),
+            self.pool,
+            moved=self.moved & ~self.fresh,
+            h0_is_new=new_curvature or bool(self.fresh.any()),
+        )
+        at = self._mask(self.moved)
+        self.p[at] = direction.reshape(self.p.shape)[at]
+        self.slope = np.where(self.moved, slope, self.slope)
+        decrement = -self.slope / 2 / np.maximum(np.abs(self.f), 1e-30)
+        falling = decrement < self.decrements.min(axis=1)
+        self.stalled = np.where(falling, 0, self.stalled + 1)
+        shifted = np.column_stack([self.decrements[:, 1:], decrement])
+        self.decrements = np.where(self.moved[:, None], shifted, self.decrements)
+
+    def _initial_inverse(self) -> Array:
+        """Diagonal of the inverse Hessian as the shared eigenbasis has it, shape (M, K, d + 1)."""
+        design = self.design
+        weight = design.total_weight[self.set_of][:, None] * self.curvature
+        penalty = self._like(1 / self.C)
+        hessian = self._typed(weight)[:, :, None] * design.spectrum + penalty
+        hessian[..., -1] -= penalty[..., 0]
+        return 1 / hessian.clip(1e-12, None)
+
+    def _evaluate(
+        self, trial: Array, *, curvature: bool
+    ) -> tuple[Array64, Array, Array | None]:
+        """Objective and rotated gradient of every slot at its trial point."""
+        design, set_of = self.design, self.set_of
+        weights = to_working(design, trial, set_of, self.pool)
+        sums = sum_up(design, weights, set_of, self.pool, curvature=curvature)
+        shape = (trial.shape[1], trial.shape[0], trial.shape[2])
+        gradient = sums.gradient.reshape(shape).swapaxes(0, 1) + 0
+        rotated = _rotate_gradient(design, gradient, set_of, self.pool)
+        penalty = self._like(1 / self.C)
+        rotated[..., :-1] += penalty * trial[..., :-1]
+        square = _to_numpy((trial[..., :-1] ** 2).sum(axis=(1, 2), dtype=design.xp.float64))
+        seen = None
+        if sums.curvature is not None:
+            seen = self._typed((sums.curvature / design.total_weight[set_of]).T)
+        return _to_numpy(sums.loss) + square / (2 * self.C), rotated, seen
+
+    def gap(self) -> Array64:
+        """Estimate the relative gap: what the decrements to come add up to at their present rate."""
+        last, first = self.decrements[:, -1], self.decrements[:, 0]
+        known = np.isfinite(first) & (first > 0)
+        rate = np.where(known, (last / np.where(known, first, 1)) ** (1 / _LOOK_BACK), 0.5)
+        return self.decrements[:, -2:].max(axis=1) / (1 - np.clip(rate, 0.0, 0.95))
+
+    def finished(self, tol: float, max_iter: int) -> npt.NDArray[np.intp]:
+        """Slots whose model has converged, or will not get any further."""
+        stuck = (self.n_iter >= max_iter) | (self.halvings >= _HALVINGS)
+        stuck |= (self.stalled >= _STALLED) & (self.decrements[:, -1] < 1e-5)
+        return np.flatnonzero((self.moved & (self.gap() <= tol)) | stuck)
+
+    def _like(self, values: Array64) -> Array:
+        """Give one number per slot the type and shape to go with the weights."""
+        return self._typed(values)[:, None, None]
+
+    def _typed(self, values: Any) -> Array:  # noqa: ANN401
+        xp = self.design.xp
+        if xp is np:
+            return np.asarray(values, dtype=self.w.dtype)
+        typed: Array = xp.as_tensor(values, dtype=self.w.dtype, device=self.w.device)
+        return typed
+
+    def _mask(self, slots: npt.NDArray[np.bool_]) -> Any:  # noqa: ANN401
+        return slots if self.design.xp is np else self.design.xp.as_tensor(slots)
+
+
+def to_working(design: Design, rotated: Array, set_of: Ints, pool: Pool = map) -> Array:
+    """Weights on working rows of rotated weights of each model's set, both (M, K, d + 1)."""
+    weights = design.xp.empty_like(rotated)
+
+    def run(first: int) -> None:
+        part = slice(first, first + _ROWS)
+        sets = set_of[part]
+        w = (rotated[part].reshape(-1, design.n_columns) @ design.basis.T).reshape(
+            rotated[part].shape
+        )
+        w[..., :-1] *= design.scale[sets][:, None, :]
+        w[..., -1] -= (w[..., :-1] @ design.mean[sets][:, :, None])[..., 0]
+        weights[part] = w
+
+    list(pool(run, range(0, len(set_of), _ROWS)))
+    return weights
+
+
+def penalty_of(design: Design, weights: Array, set_of: Ints) -> Array64:
+    """Squared length of each model's weights as its set's features have them, shape (M,)."""
+    own = weights[..., :-1] / design.scale[set_of][:, None, :]
+    return _to_numpy((own**2).sum(axis=(1, 2), dtype=design.xp.float64))
+
+
+def to_rotated(design: Design, weights: Array, set_of: Ints) -> Array:
+    """Undo `to_working`."""
+    w = weights + 0
+    w[..., -1] += (w[..., :-1] @ design.mean[set_of][:, :, None])[..., 0]
+    w[..., :-1] /= design.scale[set_of][:, None, :]
+    return (w.reshape(-1, design.n_columns) @ design.basis).reshape(w.shape)
+
+
+def _rotate_gradient(design: Design, gradient: Array, set_of: Ints, pool: Pool) -> Array:
+    """Gradient by rotated weights, of the one by weights on working rows, both (M, K, d + 1)."""
+    rotated = design.xp.empty_like(gradient)
+
+    def run(first: int) -> None:
+        part = slice(first, first + _ROWS)
+        sets = set_of[part]
+        g = gradient[part] + 0
+        g[..., :-1] -= g[..., -1:] * design.mean[sets][:, None, :]
+        g[..., :-1] *= design.scale[sets][:, None, :]
+        rotated[part] = (g.reshape(-1, design.n_columns) @ design.basis).reshape(g.shape)
+
+    list(pool(run, range(0, len(set_of), _ROWS)))
+    return rotated
