@@ -13,12 +13,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featurebench.heads.features import make_features, parse_features, split_features
-from featurebench.heads.folds import Fold, FoldPrediction, predict_one_by_one
+from featurebench.heads.folds import Fold, FoldPrediction, predict_one_by_one, take_rows
 from featurebench.heads.rows import RowSource
 from featurebench.heads.tuning import choose, log_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
     from featurebench.heads.folds import Array, Codes, Progress, Rows
@@ -94,7 +94,7 @@ class ManyFoldClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If X is not finite, y has one class only, or there is a choice to make but no ``cv``.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64, np.float16])
+        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         n_classes = len(self.classes_)
@@ -111,7 +111,7 @@ class ManyFoldClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Array) -> Array:
         """Class probabilities, shape (n_rows, n_classes), columns in the order of ``classes_``."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float32, np.float64, np.float16], reset=False)
+        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
         return self._model_proba(self.model_, self.steps_.transform(X))
 
     def predict(self, X: Array) -> npt.NDArray[Any]:
@@ -184,11 +184,11 @@ class ManyFoldClassifier(ClassifierMixin, BaseEstimator):
                 yield np.array([log_loss(each, y[job.test]) for each in p])
             return
         for job in jobs:
-            steps = make_features(parse_features(self.features)).fit(X[job.train])
+            steps = make_features(parse_features(self.features)).fit(take_rows(X, job.train))
             both = np.concatenate([job.train, job.test])
             inside = np.arange(len(both))
             alone = Job(inside[: len(job.train)], inside[len(job.train) :], job.candidates)
-            source = RowSource(steps.transform(X[both]))
+            source = RowSource(steps.transform(take_rows(X, both)))
             (p,) = self._predict_jobs(source, y[both], [alone], n_classes, scale=False)
             yield np.array([log_loss(each, y[job.test]) for each in p])
 
@@ -220,39 +220,3 @@ def _counted(
         if progress is not None:
             progress(1)
     return done
-
-
-def class_weights(
-    class_weight: Mapping[Any, float] | str | None, y: Codes, labels: npt.NDArray[Any]
-) -> npt.NDArray[np.float64]:
-    """Weight of every class, as scikit-learn has it; ones for classes that y lacks.
-
-    Parameters
-    ----------
-    class_weight
-        None, ``"balanced"`` (n / (number of classes present * count)) or a weight per label.
-    y
-        Codes of the training rows, shape (n_rows,).
-    labels
-        Label of each code, shape (n_classes,).
-
-    Returns
-    -------
-    array of shape (n_classes,)
-
-    Raises
-    ------
-    ValueError
-        If ``class_weight`` is something else.
-    """
-    weights = np.ones(len(labels))
-    counts = np.bincount(y, minlength=len(labels))
-    present = np.flatnonzero(counts)
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ValueError(f"class_weight {class_weight!r} is unknown: use 'balanced'")
-        weights[present] = len(y) / (len(present) * counts[present])
-    elif class_weight is not None:
-        for code, label in enumerate(labels.tolist()):
-            weights[code] = class_weight.get(label, 1.0)
-    return weights

@@ -66,10 +66,13 @@ def test_ranges_as_a_file_writes_them(written: dict[str, Any], expected: Range) 
     (found,) = parse_space({"x": written}).values()
     assert found == expected
     sampled = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(20):
-        value = expected.suggest(sampled.ask(), "x")
+    values: list[Any] = [expected.suggest(sampled.ask(), "x") for _ in range(20)]
+    for value in values:
         assert isinstance(value, int if expected.is_int else float)
         assert expected.encode(value) == value
+    if expected.log:
+        # Half of the numbers lie below the geometric mean of the ends.
+        assert 6 <= sum(value < np.sqrt(expected.low * expected.high) for value in values) <= 14
 
 
 def test_what_lies_outside_a_space_is_known() -> None:

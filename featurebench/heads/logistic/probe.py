@@ -15,8 +15,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from featurebench.heads.logistic.fewrows import solve_few_rows
 from featurebench.heads.logistic.solver import Problem, solve_logistic
-from featurebench.heads.manyfold import ManyFoldClassifier, class_weights
+from featurebench.heads.manyfold import Job, ManyFoldClassifier
 from featurebench.heads.rows import RowSource
+from featurebench.heads.weights import class_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from featurebench.heads.folds import Array, Codes, Rows
     from featurebench.heads.logistic.solver import Models
-    from featurebench.heads.manyfold import Job
     from featurebench.heads.tuning import Rule
 
     Floats = npt.NDArray[np.float64]
@@ -184,8 +184,6 @@ class LogisticProbe(ManyFoldClassifier):
             yield np.stack([model.predict_proba(X) for model in models]).astype(np.float32)
 
     def _fit_model(self, X: Array, y: Codes, candidate: float, n_classes: int) -> LinearModel:
-        from featurebench.heads.manyfold import Job
-
         rows = np.arange(len(X))
         job = Job(rows, rows[:0], (candidate,))
         return self._solve(RowSource(X), y, [job], n_classes, scale=False)[0][0]
@@ -252,10 +250,9 @@ class LogisticProbe(ManyFoldClassifier):
     ) -> Floats | None:
         if self.class_weight is None:
             return None
-        labels = getattr(self, "classes_", np.arange(int(y.max()) + 1))
-        return np.array(
-            [class_weights(self.class_weight, y[job.train], labels)[present] for job in jobs]
-        )
+        labels = getattr(self, "classes_", np.arange(int(y.max()) + 1)).tolist()
+        counts = [np.bincount(y[job.train], minlength=len(labels)) for job in jobs]
+        return np.array([class_weights(self.class_weight, n, labels)[present] for n in counts])
 
 
 def _preset(C: float | str, n_features: int, n_classes: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,13 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from featurebench.errors import ResultsError
 from featurebench.evaluation import cross_validate
-from featurebench.heads import LogisticProbe
+from featurebench.heads import Fold, FoldPrediction, LogisticProbe
 from featurebench.splits import SplitPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Codes = npt.NDArray[np.int64]
 
 CLASSES = ("benign", "malignant")
 
@@ -89,11 +94,14 @@ def test_inner_folds_are_grouped_and_inside_training(cohort: Cohort) -> None:
     seen: list[tuple[set[float], set[float]]] = []
 
     class Chooser(LogisticProbe):
-        def fit(self, X: npt.NDArray[Any], y: npt.ArrayLike) -> Chooser:
-            for train, test in self.cv or ():
-                seen.append((set(X[train, 0].tolist()), set(X[test, 0].tolist())))
-            super().fit(X, y)
-            return self
+        def predict_folds(
+            self, X: npt.NDArray[Any], y: Codes, folds: Sequence[Fold], **settings: Any
+        ) -> list[FoldPrediction]:
+            for fold in folds:
+                for train, test in fold.inner:
+                    assert set(train) | set(test) <= set(fold.train)
+                    seen.append((set(X[train, 0].tolist()), set(X[test, 0].tolist())))
+            return super().predict_folds(X, y, folds, **settings)
 
     run = cross_validate(
         Chooser(Cs=[1e-2, 1.0]),
