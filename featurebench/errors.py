@@ -43,6 +43,10 @@ class ExtractionError(FeatureBenchError, RuntimeError):
     """An extraction stopped; what was committed stays."""
 
 
+class WorkerError(FeatureBenchError, RuntimeError):
+    """Worker processes ended before their work was done; what was finished stays."""
+
+
 class SplitError(FeatureBenchError, ValueError):
     """The folds asked for cannot be drawn from these tiles."""
 

@@ -47,7 +47,7 @@ class Views:
         """Give a fold of tiles as one of stacked rows."""
         shifts = n_tiles * np.arange(len(self.X) + 1)
 
-        def all_views(rows: Rows, wanted: bool) -> Rows:  # noqa: FBT001
+        def all_views(rows: Rows, wanted: bool) -> Rows:
             return (shifts[:, None] + rows).ravel() if wanted else rows
 
         return Fold(

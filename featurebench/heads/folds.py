@@ -1,4 +1,4 @@
-"""Fold and predict_one_by_one(): what a head is asked to do on one fold, and the plain way to do it."""
+"""Fold and predict_one_by_one(): what a head does on a fold, and the plain way to."""
 
 from __future__ import annotations
 

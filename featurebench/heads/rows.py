@@ -44,9 +44,7 @@ class RowSource:
         block = np.ascontiguousarray(self.X[rows], dtype=np.float32)
         return l2_normalise(block) if self.l2 else block
 
-    def blocks(
-        self, n_rows: int = BLOCK_ROWS
-    ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    def blocks(self, n_rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Yield slices of ``n_rows`` rows, the last one shorter, each with its rows."""
         for start in range(0, len(self.X), n_rows):
             rows = slice(start, min(start + n_rows, len(self.X)))

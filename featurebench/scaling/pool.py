@@ -9,7 +9,7 @@ from itertools import chain
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from featurebench.errors import ConfigError, FeatureBenchError
+from featurebench.errors import ConfigError, WorkerError
 from featurebench.scaling.pool_worker import Worker
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def deal_locally(
     ------
     ConfigError
         If a count is not positive, or a process cannot be started.
-    FeatureBenchError
+    WorkerError
         If items ended their processes whenever they were tried; all others are done, unless
         `MAX_SUSPECTS` items did so.
     Exception
@@ -182,8 +182,8 @@ class _Crew:
                 worker.end()
 
 
-def _poison(tasks: list[_Task], others: str) -> FeatureBenchError:
-    return FeatureBenchError(
+def _poison(tasks: list[_Task], others: str) -> WorkerError:
+    return WorkerError(
         f"{', '.join(map(str, tasks))} ended the worker process each time (Killed is want of "
         f"memory, as a rule); {others}; use fewer processes or more memory and run it again"
     )

@@ -15,6 +15,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cloudpickle
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -139,10 +141,4 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def _pickled(value: object) -> bytes:
-    # It comes with joblib, which scikit-learn needs: as a requirement from 1.6 on, inside before.
-    try:
-        import cloudpickle  # type: ignore[import-untyped]
-    except ImportError:
-        from joblib.externals import cloudpickle
-
     return bytes(cloudpickle.dumps(value))

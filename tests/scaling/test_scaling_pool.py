@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from featurebench.errors import ConfigError, FeatureBenchError, StoreMismatchError
+from featurebench.errors import ConfigError, StoreMismatchError, WorkerError
 from featurebench.scaling import deal_locally
 from featurebench.scaling.pool import MAX_SUSPECTS
 
@@ -283,7 +283,7 @@ def test_an_item_that_always_ends_its_worker_is_named_and_others_are_done(
 ) -> None:
     results: list[int] = []
     items = [Fit(number, str(tmp_path)) for number in range(12)]
-    with pytest.raises(FeatureBenchError, match=r"^fit 3 \(Killed\) ended the worker") as error:
+    with pytest.raises(WorkerError, match=r"^fit 3 \(Killed\) ended the worker") as error:
         deal(die_always, items, progress=results.append, retries=2, processes=processes)
     assert "\n" not in str(error.value)
     assert "all others are done" in str(error.value)
@@ -298,13 +298,13 @@ def test_an_item_that_needs_the_machine_for_itself_gets_it() -> None:
 
 def test_it_stops_where_every_item_ends_its_worker() -> None:
     drawn = map(Fit, range(1000))
-    with pytest.raises(FeatureBenchError, match="not one item's fault"):
+    with pytest.raises(WorkerError, match="not one item's fault"):
         deal(die_any, drawn, retries=0)
     assert next(drawn).number <= MAX_SUSPECTS + 2
 
 
 def test_how_the_worker_ended_is_said() -> None:
-    with pytest.raises(FeatureBenchError, match=r"^4 \(status 7\) ended the worker"):
+    with pytest.raises(WorkerError, match=r"^4 \(status 7\) ended the worker"):
         deal(leave_by_status, [4], retries=0)
 
 

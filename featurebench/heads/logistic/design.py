@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from featurebench.heads.rows import RowSource
 
-Floats = npt.NDArray[np.floating[Any]]
+# Of numpy, or of torch where the design is on a device.
+Array = Any
+Doubles = npt.NDArray[np.float64]
 # Working rows up to this many bytes are kept in memory; beyond, they are converted at each pass.
 KEEP_BYTES = 2**30
 _READ_ROWS = 4096
@@ -55,20 +57,20 @@ class Design:
         All working rows where they fit in memory, shape (n, d + 1).
     """
 
-    read: Callable[[int, int], npt.NDArray[np.float32]]
-    y: npt.NDArray[np.int64]
-    sets: npt.NDArray[np.uint8]
-    row_weight: npt.NDArray[np.float64] | None
-    class_weight: npt.NDArray[np.float64] | None
-    mean: npt.NDArray[np.float32]
-    scale: npt.NDArray[np.float32]
-    total_weight: npt.NDArray[np.float64]
-    prior: npt.NDArray[np.float64]
-    basis: npt.NDArray[np.float32]
-    spectrum: npt.NDArray[np.float32]
-    centre: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64]
-    kept: npt.NDArray[np.float32] | None = None
+    read: Callable[[int, int], Array]
+    y: Array
+    sets: Array
+    row_weight: Array | None
+    class_weight: Array | None
+    mean: Array
+    scale: Array
+    total_weight: Array
+    prior: Array
+    basis: Array
+    spectrum: Array
+    centre: Array
+    spread: Array
+    kept: Array | None = None
 
     @property
     def xp(self) -> Any:  # noqa: ANN401
@@ -92,7 +94,7 @@ class Design:
     @property
     def n_classes(self) -> int:
         """Classes of y."""
-        return self.prior.shape[1]
+        return int(self.prior.shape[1])
 
 
 def lay_out(
@@ -102,8 +104,8 @@ def lay_out(
     *,
     n_classes: int,
     standardise: bool,
-    row_weight: npt.NDArray[np.float64] | None = None,
-    class_weight: npt.NDArray[np.float64] | None = None,
+    row_weight: Doubles | None = None,
+    class_weight: Doubles | None = None,
     keep_bytes: int = KEEP_BYTES,
 ) -> Design:
     """Read the rows twice or thrice and find all that the solver needs to know about them.
@@ -147,7 +149,7 @@ def lay_out(
 
 def in_double(design: Design) -> Design:
     """Give the same problem, to the last digit, for work in float64."""
-    double = {
+    double: dict[str, Any] = {
         name: getattr(design, name).astype(np.float64)
         for name in ("mean", "scale", "basis", "spectrum")
     }
@@ -158,7 +160,7 @@ def on_device(design: Design, device: str) -> Design:
     """Copy the problem to a device of torch; X goes along if it is kept, else block by block."""
     import torch
 
-    moved = {
+    moved: dict[str, Any] = {
         item.name: torch.from_numpy(value).to(device)
         for item in fields(design)
         if isinstance(value := getattr(design, item.name), np.ndarray)
@@ -171,25 +173,26 @@ def on_device(design: Design, device: str) -> Design:
     return replace(design, read=lambda a, b: rows[a:b], **moved)
 
 
-def _moments(source: RowSource) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _moments(source: RowSource) -> tuple[Doubles, Doubles]:
     """Mean and standard deviation (1 where constant) of every feature over all rows."""
     n, d = source.shape
-    mean = sum((b.sum(axis=0, dtype=np.float64) for _, b in source.blocks()), np.zeros(d)) / n
-    square = np.zeros(d)
+    mean, square = np.zeros(d), np.zeros(d)
+    for _, block in source.blocks():
+        mean += block.sum(axis=0, dtype=np.float64) / n
     for _, block in source.blocks():
         square += ((block - mean.astype(np.float32)) ** 2).sum(axis=0, dtype=np.float64)
     return mean, _safe_deviation(square / n)
 
 
-def _safe_deviation(variance: Floats) -> Floats:
-    deviation: Floats = np.sqrt(np.maximum(variance, 0))
+def _safe_deviation(variance: Doubles) -> Doubles:
+    deviation = np.sqrt(np.maximum(variance, 0))
     return np.where(deviation > 0, deviation, 1)
 
 
 def _reader(
     source: RowSource,
-    centre: npt.NDArray[np.float64],
-    spread: npt.NDArray[np.float64],
+    centre: Doubles,
+    spread: Doubles,
     keep_bytes: int,
 ) -> tuple[Callable[[int, int], npt.NDArray[np.float32]], npt.NDArray[np.float32] | None]:
     shift, factor = centre.astype(np.float32), (1 / spread).astype(np.float32)
@@ -215,7 +218,7 @@ def _set_moments(
     d: int,
     *,
     standardise: bool,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Doubles]:
     """Mean and scale of every set, and X'X / n over all rows, in working coordinates."""
     n, n_sets = sets.shape
     gram = np.zeros((d, d))
@@ -240,7 +243,7 @@ def _set_moments(
 
 
 def _eigenbasis(
-    gram: npt.NDArray[np.float64],
+    gram: Doubles,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     d = len(gram)
     values, vectors = eigh(gram.astype(np.float32), driver="evd", overwrite_a=True)
@@ -253,9 +256,9 @@ def _class_shares(
     y: npt.NDArray[np.int64],
     sets: npt.NDArray[np.uint8],
     n_classes: int,
-    row_weight: npt.NDArray[np.float64] | None,
-    class_weight: npt.NDArray[np.float64] | None,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    row_weight: Doubles | None,
+    class_weight: Doubles | None,
+) -> tuple[Doubles, Doubles]:
     """Total weight of every set, and the share of every class in it."""
     weight = np.ones(len(y)) if row_weight is None else row_weight
     mass = np.zeros((sets.shape[1], n_classes))

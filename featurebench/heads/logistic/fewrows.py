@@ -63,7 +63,7 @@ def solve_few_rows(
 def _rotate_to_span(
     Z: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Coordinates (n, r) of the rows in an orthonormal basis of their span, and the basis (r, d)."""
+    """Coordinates (n, r) of the rows in an orthonormal basis (r, d) of their span, and it."""
     values, left = eigh(Z @ Z.T)
     kept = values > _RANK * max(values[-1], 1e-300)
     length = np.sqrt(values[kept])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from featurebench.heads.logistic.pairs import CurvaturePairs, _to_numpy
-from featurebench.heads.logistic.passes import sum_up
+from featurebench.heads.logistic.pairs import CurvaturePairs
+from featurebench.heads.logistic.passes import sum_up, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from featurebench.heads.logistic.design import Design
-    from featurebench.heads.logistic.passes import Array, Ints, Pool
+    from featurebench.heads.logistic.design import Array, Design
+    from featurebench.heads.logistic.passes import Ints, Pool
 
     Array64 = npt.NDArray[np.float64]
 
@@ -242,30 +242,29 @@ class _Slots:
         hessian[..., -1] -= penalty[..., 0]
         return 1 / hessian.clip(1e-12, None)
 
-    def _evaluate(
-        self, trial: Array, *, curvature: bool
-    ) -> tuple[Array64, Array, Array | None]:
+    def _evaluate(self, trial: Array, *, curvature: bool) -> tuple[Array64, Array, Array | None]:
         """Objective and rotated gradient of every slot at its trial point."""
         design, set_of = self.design, self.set_of
         weights = to_working(design, trial, set_of, self.pool)
         sums = sum_up(design, weights, set_of, self.pool, curvature=curvature)
         shape = (trial.shape[1], trial.shape[0], trial.shape[2])
-        gradient = sums.gradient.reshape(shape).swapaxes(0, 1) + 0
+        gradient = design.xp.asarray(sums.gradient).reshape(shape).swapaxes(0, 1) + 0
         rotated = _rotate_gradient(design, gradient, set_of, self.pool)
         penalty = self._like(1 / self.C)
         rotated[..., :-1] += penalty * trial[..., :-1]
-        square = _to_numpy((trial[..., :-1] ** 2).sum(axis=(1, 2), dtype=design.xp.float64))
+        square = to_numpy((trial[..., :-1] ** 2).sum(axis=(1, 2), dtype=design.xp.float64))
         seen = None
         if sums.curvature is not None:
             seen = self._typed((sums.curvature / design.total_weight[set_of]).T)
-        return _to_numpy(sums.loss) + square / (2 * self.C), rotated, seen
+        return to_numpy(sums.loss) + square / (2 * self.C), rotated, seen
 
     def gap(self) -> Array64:
-        """Estimate the relative gap: what the decrements to come add up to at their present rate."""
+        """Estimate the relative gap: the sum of the decrements to come at their present rate."""
         last, first = self.decrements[:, -1], self.decrements[:, 0]
         known = np.isfinite(first) & (first > 0)
         rate = np.where(known, (last / np.where(known, first, 1)) ** (1 / _LOOK_BACK), 0.5)
-        return self.decrements[:, -2:].max(axis=1) / (1 - np.clip(rate, 0.0, 0.95))
+        ahead: Array64 = self.decrements[:, -2:].max(axis=1) / (1 - np.clip(rate, 0.0, 0.95))
+        return ahead
 
     def finished(self, tol: float, max_iter: int) -> npt.NDArray[np.intp]:
         """Slots whose model has converged, or will not get any further."""
@@ -309,7 +308,7 @@ def to_working(design: Design, rotated: Array, set_of: Ints, pool: Pool = map) -
 def penalty_of(design: Design, weights: Array, set_of: Ints) -> Array64:
     """Squared length of each model's weights as its set's features have them, shape (M,)."""
     own = weights[..., :-1] / design.scale[set_of][:, None, :]
-    return _to_numpy((own**2).sum(axis=(1, 2), dtype=design.xp.float64))
+    return to_numpy((own**2).sum(axis=(1, 2), dtype=design.xp.float64))
 
 
 def to_rotated(design: Design, weights: Array, set_of: Ints) -> Array:

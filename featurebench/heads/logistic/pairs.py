@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from featurebench.heads.logistic.passes import to_numpy
+
 if TYPE_CHECKING:
-    from featurebench.heads.logistic.passes import Array, Pool
+    from featurebench.heads.logistic.design import Array
+    from featurebench.heads.logistic.passes import Pool
 
     Bools = npt.NDArray[np.bool_]
     Array64 = npt.NDArray[np.float64]
@@ -49,7 +52,7 @@ class CurvaturePairs:
         self.s, self.y = self.s[models], self.y[models]
         self.sy, self.yhy = self.sy[models], self.yhy[models]
 
-    def advance(  # noqa: PLR0913
+    def advance(
         self,
         s: Array,
         y: Array,
@@ -87,7 +90,7 @@ class CurvaturePairs:
             self._add(part, s[part], y[part], h0[part], moved[part], h0_is_new=h0_is_new)
             step = self._direction(part, g[part], h0[part])
             direction[part] = step
-            slope[part] = _to_numpy((step * g[part]).sum(axis=1, dtype=self.xp.float64))
+            slope[part] = to_numpy((step * g[part]).sum(axis=1, dtype=self.xp.float64))
 
         list(pool(run, range(0, len(g), _CHUNK)))
         return direction, slope
@@ -96,7 +99,7 @@ class CurvaturePairs:
         self, part: slice, s: Array, y: Array, h0: Array, moved: Bools, *, h0_is_new: bool
     ) -> None:
         place = self.newest
-        dots = [_to_numpy((a * b).sum(axis=1)) for a, b in ((s, y), (s, s), (y, y))]
+        dots = [to_numpy((a * b).sum(axis=1)) for a, b in ((s, y), (s, s), (y, y))]
         good = moved & (dots[0] > 1e-7 * np.sqrt(dots[1] * dots[2]))
         chosen = self.xp.asarray(good[:, None])
         if self.xp is not np:
@@ -105,11 +108,11 @@ class CurvaturePairs:
         S, Y = self.s[part], self.y[part]
         S[:, place] = self.xp.where(chosen, s, zero)
         Y[:, place] = self.xp.where(chosen, y, zero)
-        self.sy[part, :, place] = _to_numpy((S @ Y[:, place, :, None])[..., 0])
+        self.sy[part, :, place] = to_numpy((S @ Y[:, place, :, None])[..., 0])
         if h0_is_new:
-            self.yhy[part] = _to_numpy((Y * h0[:, None, :]) @ Y.swapaxes(1, 2))
+            self.yhy[part] = to_numpy((Y * h0[:, None, :]) @ Y.swapaxes(1, 2))
         else:
-            column = _to_numpy((Y @ (h0 * Y[:, place])[..., None])[..., 0])
+            column = to_numpy((Y @ (h0 * Y[:, place])[..., None])[..., 0])
             self.yhy[part, :, place] = column
             self.yhy[part, place, :] = column
 
@@ -125,8 +128,8 @@ class CurvaturePairs:
         scale = self._like(gamma[:, None], g)
         hg = scale * h0 * g
         # (Y . Hg) in float64 from here on: small systems whose digits matter
-        sg = _to_numpy((S @ g[..., None])[..., 0])[:, order, None].astype(np.float64)
-        yhg = _to_numpy((Y @ hg[..., None])[..., 0])[:, order, None].astype(np.float64)
+        sg = to_numpy((S @ g[..., None])[..., 0])[:, order, None].astype(np.float64)
+        yhg = to_numpy((Y @ hg[..., None])[..., 0])[:, order, None].astype(np.float64)
         u = np.linalg.solve(upper, sg)
         right = np.where(empty, 0, diag)[..., None] * u + gamma[:, None, None] * (yhy @ u) - yhg
         v = np.linalg.solve(upper.swapaxes(1, 2), right)
@@ -135,7 +138,7 @@ class CurvaturePairs:
         along_y = (self._like(u[:, back].swapaxes(1, 2), g) @ Y)[:, 0]
         return -(hg + along_s - scale * h0 * along_y)
 
-    def _like(self, values: Array64, g: Array) -> Array:
+    def _like(self, values: npt.NDArray[Any], g: Array) -> Array:
         if self.xp is np:
             return values.astype(g.dtype)
         converted: Array = self.xp.as_tensor(values, dtype=g.dtype, device=g.device)
@@ -148,7 +151,3 @@ def _scaling(diag: Array64, yhy_diag: Array64, empty: Bools) -> Array64:
     rows = np.arange(len(diag))
     none = empty.all(axis=1)
     return np.where(none, 1.0, diag[rows, newest] / np.where(none, 1.0, yhy_diag[rows, newest]))
-
-
-def _to_numpy(values: Array) -> npt.NDArray[Any]:
-    return values if isinstance(values, np.ndarray) else values.cpu().numpy()

@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from featurebench.heads.logistic.design import Design
+    from featurebench.heads.logistic.design import Array, Design
 
-    # numpy's, or torch's where the design is on a device
-    Array = npt.NDArray[np.floating[Any]]
     Ints = npt.NDArray[np.int64]
     Pool = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -90,11 +88,16 @@ def sum_up(
             _add_block(design, by_class, set_of, (start, min(start + size, design.n_rows)), total)
         return total
 
-    parts = iter(pool(run, lanes))
+    parts: Iterator[Sums] = iter(pool(run, lanes))
     total = next(parts)
     for part in parts:
         total.add(part)
     return total
+
+
+def to_numpy(values: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    """Bring an array of either module to numpy."""
+    return values if isinstance(values, np.ndarray) else np.asarray(values.cpu().numpy())
 
 
 def _nothing(

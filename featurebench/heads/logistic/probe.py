@@ -111,9 +111,10 @@ class LogisticProbe(ManyFoldClassifier):
 
     _tuned = "C"
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         C: float | str | None = None,
+        *,
         Cs: Sequence[float] = DEFAULT_CS,
         features: object = ("standardise",),
         class_weight: Mapping[Any, float] | str | None = None,
@@ -218,7 +219,7 @@ class LogisticProbe(ManyFoldClassifier):
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return solved
 
-    def _solve_alike(  # noqa: PLR0913
+    def _solve_alike(
         self,
         source: RowSource,
         y: Codes,
@@ -240,14 +241,16 @@ class LogisticProbe(ManyFoldClassifier):
             row_weight=row_weight,
             class_weight=self._weights_of_sets(y, jobs, present),
         )
-        settings = {"tol": self.tol, "max_iter": self.max_iter, "device": self.device}
+        settings: dict[str, Any] = {
+            "tol": self.tol,
+            "max_iter": self.max_iter,
+            "device": self.device,
+        }
         if few:
             return solve_few_rows(source, place[y], problem, jobs[0].train, **settings)
         return solve_logistic(source, place[y], problem, **settings)
 
-    def _weights_of_sets(
-        self, y: Codes, jobs: Sequence[Job], present: Codes
-    ) -> Floats | None:
+    def _weights_of_sets(self, y: Codes, jobs: Sequence[Job], present: Codes) -> Floats | None:
         if self.class_weight is None:
             return None
         labels = getattr(self, "classes_", np.arange(int(y.max()) + 1)).tolist()

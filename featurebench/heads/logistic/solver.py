@@ -13,13 +13,13 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from featurebench.heads.logistic.design import KEEP_BYTES, in_double, lay_out, on_device
 from featurebench.heads.logistic.lockstep import Solution, penalty_of, solve
-from featurebench.heads.logistic.passes import sum_up
+from featurebench.heads.logistic.passes import sum_up, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from featurebench.heads.logistic.design import Design
-    from featurebench.heads.logistic.passes import Ints, Pool
+    from featurebench.heads.logistic.passes import Pool
     from featurebench.heads.rows import RowSource
 
     Array64 = npt.NDArray[np.float64]
@@ -142,7 +142,7 @@ def solve_logistic(
             keep_bytes=keep_bytes,
         )
         placed = design if device == "cpu" else on_device(design, device)
-        settings = {"tol": tol, "max_iter": max_iter, "pool": pool}
+        settings: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "pool": pool}
         start = _warm_start(placed, problem, settings)
         found = solve(placed, problem.set_of, problem.C, start=start, done=done, **settings)
         found = _finish_in_double(design, problem, found, settings)
@@ -181,7 +181,7 @@ def _finish_in_double(
 ) -> Solution:
     """Sum the objectives in float64; go on in float64 with models that are not what they seem."""
     double = in_double(design)
-    weights = _to_numpy(found.weights).astype(np.float64)
+    weights = to_numpy(found.weights).astype(np.float64)
     sums = sum_up(double, weights, problem.set_of, settings["pool"], gradient=False)
     objective = sums.loss + penalty_of(double, weights, problem.set_of) / (2 * problem.C)
     off = np.abs(objective - found.objective) > _TRUSTED * np.abs(objective)
@@ -195,10 +195,6 @@ def _finish_in_double(
         weights[at], objective[at], gap[at] = again.weights, again.objective, again.gap
         n_iter[at] += again.n_iter
     return Solution(weights, objective, gap, n_iter)
-
-
-def _to_numpy(values: Any) -> npt.NDArray[Any]:  # noqa: ANN401
-    return values if isinstance(values, np.ndarray) else np.asarray(values.cpu().numpy())
 
 
 def _on_raw_features(design: Design, found: Solution) -> Models:

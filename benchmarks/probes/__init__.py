@@ -1,0 +1,1 @@
+"""The heads against scikit-learn, faiss and LightGBM on the same folds; see `run`."""
