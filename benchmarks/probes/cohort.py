@@ -23,6 +23,8 @@ RANK = 64
 # Distance of the classes, and what patients and features add to it; in units of a tile's own
 # deviation in every one of the directions.
 SEPARATION, PATIENT, NOISE = 0.58, 0.4, 1.0
+# Share of the tiles that have another class than their patient's pathologist said.
+MISLABELLED = 0.03
 POSITIONS = 4
 _DRAWN_ROWS = 4096
 
@@ -81,6 +83,7 @@ def make_task(shape: Shape, *, folds: int = 5, repeats: int = 1, seed: int = 0) 
     y, patients = draw_labels(shape, seed=seed)
     X = np.empty((shape.rows, shape.columns), dtype=np.float32)
     fill(X, y, patients, shape, seed=seed)
+    y=mislabel(y,shape,seed)
     return Task(X, y, draw_splits(y, patients, folds, repeats, seed=seed), shape.classes)
 
 
@@ -91,6 +94,11 @@ def draw_labels(shape: Shape, *, seed: int) -> tuple[Codes, Codes]:
     shares = rng.dirichlet(np.ones(shape.classes), size=shape.patients).cumsum(axis=1)
     drawn = rng.random(shape.rows)[:, None] > shares[patients, :-1]
     return drawn.sum(axis=1), patients
+
+def mislabel(y,shape,seed):
+    rng=np.random.default_rng([seed,2])
+    wrong=rng.random(len(y))<MISLABELLED
+    return np.where(wrong,(y+rng.integers(1,shape.classes,size=len(y)))%shape.classes,y)
 
 
 def draw_splits(

@@ -204,16 +204,14 @@ class LogisticProbe(ManyFoldClassifier):
         n_stuck = 0
         for (few, present), members in alike.items():
             codes = np.frombuffer(present, dtype=y.dtype)
-            batches = [[i] for i in members] if few else [members]
-            for batch in batches:
-                chosen = [jobs[i] for i in batch]
-                models = self._solve_alike(source, y, chosen, codes, few=few, scale=scale)
-                n_stuck += int((models.gap > 10 * self.tol).sum())
-                split = iter(zip(models.coef, models.intercept, strict=True))
-                for i in batch:
-                    solved[i] = [
-                        LinearModel(*next(split), codes, n_classes) for _ in jobs[i].candidates
-                    ]
+            chosen = [jobs[i] for i in members]
+            models = self._solve_alike(source, y, chosen, codes, few=few, scale=scale)
+            n_stuck += int((models.gap > 10 * self.tol).sum())
+            split = iter(zip(models.coef, models.intercept, strict=True))
+            for i in members:
+                solved[i] = [
+                    LinearModel(*next(split), codes, n_classes) for _ in jobs[i].candidates
+                ]
         if n_stuck:
             message = f"{n_stuck} models have not converged: raise max_iter from {self.max_iter}"
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
@@ -233,7 +231,7 @@ class LogisticProbe(ManyFoldClassifier):
         place[present] = np.arange(len(present))
         row_weight = getattr(self, "_row_weight", None)
         problem = Problem(
-            _membership(jobs, len(y)),
+            _membership(jobs, 0 if few else len(y)),
             np.repeat(np.arange(len(jobs)), [len(job.candidates) for job in jobs]),
             np.concatenate([job.candidates for job in jobs]).astype(np.float64),
             len(present),
@@ -247,7 +245,9 @@ class LogisticProbe(ManyFoldClassifier):
             "device": self.device,
         }
         if few:
-            return solve_few_rows(source, place[y], problem, jobs[0].train, **settings)
+            return solve_few_rows(
+                source, place[y], problem, [job.train for job in jobs], **settings
+            )
         return solve_logistic(source, place[y], problem, **settings)
 
     def _weights_of_sets(self, y: Codes, jobs: Sequence[Job], present: Codes) -> Floats | None:
@@ -267,7 +267,9 @@ def _preset(C: float | str, n_features: int, n_classes: int) -> float:
 
 
 def _membership(jobs: Sequence[Job], n_rows: int) -> npt.NDArray[np.uint8]:
+    """Mark the rows of each job's training set; few rows are read by their numbers instead."""
     sets = np.zeros((n_rows, len(jobs)), dtype=np.uint8)
-    for i, job in enumerate(jobs):
-        sets[job.train, i] = 1
+    if n_rows:
+        for i, job in enumerate(jobs):
+            sets[job.train, i] = 1
     return sets
