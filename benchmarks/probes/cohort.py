@@ -122,7 +122,8 @@ def fill(target: Features, y: Codes, patients: Codes, shape: Shape, *, seed: int
         From `draw_labels`.
     """
     rng = np.random.default_rng([seed, 1])
-    centres = SEPARATION * rng.standard_normal((shape.classes, RANK), dtype=np.float32)
+    basis, _ = np.linalg.qr(rng.standard_normal((RANK, shape.classes)))
+    centres = (SEPARATION * basis.T).astype(np.float32)
     habits = PATIENT * rng.standard_normal((shape.patients, RANK), dtype=np.float32)
     loadings = rng.standard_normal((RANK, shape.columns), dtype=np.float32) / RANK**0.5
     bias = rng.normal(-0.5, 0.5, shape.columns).astype(np.float32)

@@ -1,6 +1,17 @@
 """What arms predicted, how they scored and what they cost, in memory and on disk."""
 
 from featurebench.results.cost import MIB, Cost, CostMeter
+from featurebench.results.curve import (
+    CurvePoint,
+    LearningCurve,
+    LeftOut,
+    SizeSummary,
+    curve_folder,
+    curve_id,
+    is_complete_curve,
+    load_curve,
+    save_curve,
+)
 from featurebench.results.files import write_atomically
 from featurebench.results.run import (
     ArmKind,
@@ -22,15 +33,24 @@ __all__ = [
     "ArmKind",
     "Cost",
     "CostMeter",
+    "CurvePoint",
     "Failure",
     "FoldScore",
+    "LearningCurve",
+    "LeftOut",
     "ResultsTable",
     "RunResult",
+    "SizeSummary",
+    "curve_folder",
+    "curve_id",
     "is_complete",
+    "is_complete_curve",
+    "load_curve",
     "load_failure",
     "load_run",
     "run_folder",
     "run_id",
+    "save_curve",
     "save_failure",
     "save_run",
     "write_atomically",

@@ -25,12 +25,19 @@ _ARMIJO = 1e-4
 # Ticks between two looks at the curvature p (1 - p), which changes slowly.
 _REFRESH = 5
 _HALVINGS = 20
-# A model's decrement is compared with the one so many passes ago: how fast does it converge?
+# Near its minimum an objective's rounding hides by how much it falls; slopes then tell (Hager and
+# Zhang's approximate Wolfe conditions, SIAM Journal on Optimization 16, 2005, section 2.1).
+_HIDDEN = 1e-6
+_FLATTER = 0.9
+# Of the decrements of so many passes the largest counts: single ones jump up and down.
 _LOOK_BACK = 5
+# No model is taken to converge faster or slower, by the factor of its decrement from pass to pass.
+_FASTEST, _SLOWEST = 0.5, 0.98
 # Models are rotated so many at a time, whatever the number of threads.
 _ROWS = 16
-# Passes without a new least decrement, after which float32 has no more to give.
+# Passes without a new least decrement or objective, after which float32 has no more to give.
 _STALLED = 25
+_FALL = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +163,11 @@ class _Slots:
         self.n_iter = np.zeros(n_slots, dtype=np.int64)
         self.halvings = np.zeros(n_slots, dtype=np.int64)
         self.stalled = np.zeros(n_slots, dtype=np.int64)
+        self.least = np.full(n_slots, np.inf)
         self.decrements = np.full((n_slots, _LOOK_BACK + 1), np.inf)
+        # decrements after 1, 2, 4, ... passes, the last two of them, and after how many
+        self.marks = np.full((n_slots, 2), np.inf)
+        self.marked_at = np.zeros((n_slots, 2), dtype=np.int64)
 
     @property
     def size(self) -> int:
@@ -168,7 +179,8 @@ class _Slots:
         self.p[slot], self.g[slot] = 0, 0
         self.f[slot], self.slope[slot], self.t[slot] = np.inf, 0, 1
         self.fresh[slot], self.n_iter[slot], self.halvings[slot] = True, 0, 0
-        self.stalled[slot], self.decrements[slot] = 0, np.inf
+        self.stalled[slot], self.least[slot], self.decrements[slot] = 0, np.inf, np.inf
+        self.marks[slot], self.marked_at[slot] = np.inf, 0
         self.pairs.forget(slot)
         share = self.design.prior[set_index]
         columns = share[1:] if self.curvature.shape[1] == 1 else share
@@ -196,9 +208,10 @@ class _Slots:
         look = self.ticks % _REFRESH == 1
         trial = self.w + self._like(self.t) * self.p
         f, g, curvature = self._evaluate(trial, curvature=look)
-        enough = self.f + _ARMIJO * self.t * self.slope
-        # rounding of f must not stop a model that is all but converged
-        self.moved = self.fresh | (f <= enough + 1e-9 * np.abs(f))
+        slope = to_numpy((self.p * g).sum(axis=(1, 2), dtype=self.design.xp.float64))
+        lower = f <= self.f + _ARMIJO * self.t * self.slope
+        hidden = (f <= self.f + _HIDDEN * np.abs(f)) & (abs(slope) <= _FLATTER * abs(self.slope))
+        self.moved = self.fresh | lower | hidden
         if curvature is not None:
             self.curvature = curvature
         s, y = trial - self.w, g - self.g
@@ -228,10 +241,21 @@ class _Slots:
         self.p[at] = direction.reshape(self.p.shape)[at]
         self.slope = np.where(self.moved, slope, self.slope)
         decrement = -self.slope / 2 / np.maximum(np.abs(self.f), 1e-30)
-        falling = decrement < self.decrements.min(axis=1)
+        self._record(decrement)
+
+    def _record(self, decrement: Array64) -> None:
+        fallen = self.f < self.least - _FALL * np.abs(self.f)
+        self.least = np.where(fallen, self.f, self.least)
+        falling = fallen | (decrement < self.decrements.min(axis=1))
         self.stalled = np.where(falling, 0, self.stalled + 1)
+        moved = self.moved[:, None]
         shifted = np.column_stack([self.decrements[:, 1:], decrement])
-        self.decrements = np.where(self.moved[:, None], shifted, self.decrements)
+        self.decrements = np.where(moved, shifted, self.decrements)
+        n_iter = self.n_iter + 1
+        due = moved & (n_iter >= 2 * self.marked_at[:, 1])[:, None]
+        self.marks = np.where(due, np.column_stack([self.marks[:, 1], decrement]), self.marks)
+        shifted_at = np.column_stack([self.marked_at[:, 1], n_iter])
+        self.marked_at = np.where(due, shifted_at, self.marked_at)
 
     def _initial_inverse(self) -> Array:
         """Diagonal of the inverse Hessian as the shared eigenbasis has it, shape (M, K, d + 1)."""
@@ -259,12 +283,20 @@ class _Slots:
         return to_numpy(sums.loss) + square / (2 * self.C), rotated, seen
 
     def gap(self) -> Array64:
-        """Estimate the relative gap: the sum of the decrements to come at their present rate."""
-        last, first = self.decrements[:, -1], self.decrements[:, 0]
+        """Estimate the relative gap: the sum of the decrements to come at their present rate.
+
+        The rate is that of half to three quarters of a model's passes; over a few it would be
+        noise. Before it is known a model is taken to be slow.
+        """
+        first, last = self.marks[:, 0], self.decrements[:, -1]
         known = np.isfinite(first) & (first > 0)
-        rate = np.where(known, (last / np.where(known, first, 1)) ** (1 / _LOOK_BACK), 0.5)
-        ahead: Array64 = self.decrements[:, -2:].max(axis=1) / (1 - np.clip(rate, 0.0, 0.95))
-        return ahead
+        passes = np.maximum(self.n_iter - self.marked_at[:, 0], 1)
+        rate = np.where(known, (last / np.where(known, first, 1)) ** (1 / passes), _SLOWEST)
+        rate = np.clip(rate, 0, _SLOWEST)[:, None]
+        seen = np.where(np.isfinite(self.decrements), self.decrements, 0)
+        expected = (seen * rate ** np.arange(_LOOK_BACK, -1, -1)).max(axis=1)
+        ahead: Array64 = expected / (1 - np.maximum(rate[:, 0], _FASTEST))
+        return np.where(np.isfinite(last), ahead, np.inf)
 
     def finished(self, tol: float, max_iter: int) -> npt.NDArray[np.intp]:
         """Slots whose model has converged, or will not get any further."""

@@ -1,0 +1,38 @@
+"""The experiment file: YAML -> frozen models that refuse unknown keys; it holds every default."""
+
+from featurebench.config.heads import HeadConfig, HeadSearchConfig, SearchConfig, ViewsConfig
+from featurebench.config.reading import dump_config, load_config, parse_config
+from featurebench.config.sections import (
+    FOREIGN,
+    WEIGHT_SOURCES,
+    BackboneConfig,
+    CompareConfig,
+    ComputeConfig,
+    DataConfig,
+    ExperimentConfig,
+    FineTuneConfig,
+    OutputConfig,
+    SplitConfig,
+    SyntheticConfig,
+)
+
+__all__ = [
+    "FOREIGN",
+    "WEIGHT_SOURCES",
+    "BackboneConfig",
+    "CompareConfig",
+    "ComputeConfig",
+    "DataConfig",
+    "ExperimentConfig",
+    "FineTuneConfig",
+    "HeadConfig",
+    "HeadSearchConfig",
+    "OutputConfig",
+    "SearchConfig",
+    "SplitConfig",
+    "SyntheticConfig",
+    "ViewsConfig",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]
