@@ -31,7 +31,10 @@ def test_defaults_follow_the_files_name_and_folder(tmp_path: Path) -> None:
     assert config.store == tmp_path / "stores/study.store"
     assert config.output.results == tmp_path / "results/study"
     assert config.backbones[0].weights == str(tmp_path / "weights/file.pth")
-    assert config.heads == {"logistic": {}, "knn": {"k": 5}}
+    assert {name: head.params for name, head in config.heads.items()} == {
+        "logistic": {},
+        "knn": {"k": 5},
+    }
     assert config.splits.folds == 5
 
 
@@ -58,7 +61,7 @@ def test_overrides_reach_into_sections_and_lists(tmp_path: Path) -> None:
     )
     assert config.splits.folds == 3
     assert config.backbones[0].model == "vgg16"
-    assert config.heads["knn"] == {"k": 7}
+    assert config.heads["knn"].params == {"k": 7}
     assert config.compare.margin == pytest.approx(0.02)
 
 

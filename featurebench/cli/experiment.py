@@ -13,6 +13,7 @@ from featurebench.cli.main import main
 from featurebench.cli.options import (
     device_option,
     dry_run_option,
+    jobs_option,
     json_option,
     on_device,
     overridable,
@@ -41,14 +42,15 @@ def init(directory: Path, output: Path | None) -> None:
 @main.command()
 @overridable
 @dry_run_option
-def run(config: ExperimentConfig, dry_run: bool) -> None:
+@jobs_option
+def run(config: ExperimentConfig, *, dry_run: bool, jobs: int | None) -> None:
     """Embed, probe, fine-tune, compare and report: the whole line."""
     from featurebench import experiment
 
     if dry_run:
         experiment.outlook(config, make_console())
         return
-    report_file = experiment.run(config, make_console())
+    report_file = experiment.run(config, make_console(), jobs=jobs)
     print_verdict(config)
     click.echo(f"report: {shown(report_file)}")
 
@@ -112,15 +114,27 @@ def extract(
 @main.command()
 @overridable
 @dry_run_option
-@click.option("--head", help="Only this head.")
-def probe(config: ExperimentConfig, dry_run: bool, head: str | None) -> None:
+@click.option("--head", help="Only this entry of heads.")
+@device_option
+@jobs_option
+@click.option("--dask", metavar="ADDRESS", help="Deal folds to a Dask cluster, or to 'local'.")
+def probe(
+    config: ExperimentConfig,
+    *,
+    dry_run: bool,
+    head: str | None,
+    device: str | None,
+    jobs: int | None,
+    dask: str | None,
+) -> None:
     """Cross-validate heads on stored embeddings."""
     from featurebench import experiment
 
+    placed = on_device(config, device)
     if dry_run:
-        experiment.outlook(config, make_console())
+        experiment.outlook(placed, make_console())
         return
-    experiment.probe_arms(config, make_console(), head=head)
+    experiment.probe_arms(placed, make_console(), head=head, jobs=jobs, dask=dask)
 
 
 @main.command()

@@ -21,6 +21,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would run and what is cached."
 )
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes that share the probes and the threads; 1 by default.",
+)
 
 
 def overridable(verb: Callable[..., Any]) -> Callable[..., Any]:

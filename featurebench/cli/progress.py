@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from featurebench.experiment.console import Advance
 
 PLAIN_EVERY_S = 10.0
+# A fold may take minutes; the time left is told from the last hour.
+SPEED_OVER_S = 3600.0
 
 
 def make_console(*, quiet: bool = False) -> Console:
@@ -56,13 +58,17 @@ def _bar(label: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Terminal(stderr=True), transient=True) as progress:
+    with Progress(
+        *columns,
+        console=Terminal(stderr=True),
+        transient=True,
+        speed_estimate_period=SPEED_OVER_S,
+    ) as progress:
         task = progress.add_task(label, total=total, rate="", note="")
 
         def advance(n: int, note: str = "") -> None:
             speed = progress.tasks[0].speed
-            rate = f"{speed:.1f}/s" if speed else ""
-            progress.update(task, advance=n, rate=rate, note=note)
+            progress.update(task, advance=n, rate=_rate(speed) if speed else "", note=note)
 
         yield advance
 
@@ -77,11 +83,15 @@ def _plain(label: str, total: int) -> Iterator[Advance]:
         nonlocal done, last
         done += n
         now = time.monotonic()
-        if now - last >= PLAIN_EVERY_S and done < total:
+        if now - last >= PLAIN_EVERY_S and 0 < done < total:
             rate = done / (now - start)
             left = (total - done) / rate
-            bound = f", {note}" if note else ""
-            _say("...", f"{label}: {done:,}/{total:,}, {rate:.1f}/s, {left:.0f} s left{bound}")
+            beside = f", {note}" if note else ""
+            _say("...", f"{label}: {done:,}/{total:,}, {_rate(rate)}, {left:.0f} s left{beside}")
             last = now
 
     yield advance
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.1f}/s" if per_s >= 1 else f"{1 / per_s:.1f} s each"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurebench.config import WEIGHT_SOURCES
 from featurebench.errors import ConfigError
-from featurebench.heads import make_head
+from featurebench.experiment.probes import check_probe
 from featurebench.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ def check_settings(config: ExperimentConfig) -> None:
     Raises
     ------
     ConfigError
-        If a head, its parameter, the metric or a weight file does not exist.
+        If a head, its parameter, its search, the metric or a weight file cannot be used.
     """
-    for name, params in config.heads.items():
-        make_head(name, **params)
+    for entry in config.heads:
+        check_probe(config, entry)
     if config.compare.metric not in METRICS:
         raise ConfigError(_unknown("compare.metric", config.compare.metric, METRICS))
     for section in ("backbones", "finetune"):
@@ -44,6 +45,17 @@ def check_reference(config: ExperimentConfig, arms: Sequence[Arm]) -> None:
     names = [arm.name for arm in arms]
     if config.compare.reference is not None and config.compare.reference not in names:
         raise ConfigError(_unknown("compare.reference", config.compare.reference, names))
+
+
+def check_names(arms: Sequence[Arm]) -> None:
+    """Refuse two arms of one name, which no table could tell apart."""
+    uses = Counter(arm.name for arm in arms)
+    for name, count in uses.items():
+        if count > 1:
+            raise ConfigError(
+                f"{count} arms are called {name!r}: rename an entry of heads, or give a fine-tune "
+                "another name"
+            )
 
 
 def _unknown(key: str, value: str, known: Iterable[str]) -> str:

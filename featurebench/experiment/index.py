@@ -86,7 +86,8 @@ def _entry(arm: Arm, results: Path) -> dict[str, str]:
 
 
 def _embeddings(arms: Sequence[Arm]) -> list[dict[str, str]]:
-    specs: dict[str, Any] = {arm.spec.name: arm.spec for arm in arms if arm.spec is not None}
+    read = [spec for arm in arms for spec in (arm.spec, *arm.views) if spec is not None]
+    specs: dict[str, Any] = {spec.name: spec for spec in read}
     return [
         {"name": name, "fingerprint": spec.fingerprint, "weights_sha256": spec.weights_sha256}
         for name, spec in specs.items()

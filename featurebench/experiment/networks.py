@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurebench.errors import ConfigError
@@ -91,6 +95,8 @@ def resolve_device(name: str) -> str:
     """
     if name != "auto":
         return name
+    if not _has_driver():  # torch takes seconds to load
+        return "cpu"
     import torch
 
     from featurebench.scaling import rank_from_environment
@@ -99,6 +105,16 @@ def resolve_device(name: str) -> str:
         return "cpu"
     rank = rank_from_environment(os.environ)
     return "cuda" if rank is None else f"cuda:{rank.local_index % torch.cuda.device_count()}"
+
+
+def _has_driver() -> bool:
+    """Tell whether there is a driver of a GPU that torch could use."""
+    if sys.platform != "linux" or Path("/dev/kfd").exists():
+        return True
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libcuda.so.1")
+        return True
+    return False
 
 
 def resolve_threads(threads: int | None) -> int:

@@ -19,6 +19,7 @@ PACKAGES = (
     "lightgbm",
     "numcodecs",
     "numpy",
+    "optuna",
     "pandas",
     "pillow",
     "scikit-learn",

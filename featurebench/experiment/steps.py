@@ -8,13 +8,9 @@ import yaml
 
 from featurebench.config import dump_config
 from featurebench.errors import ConfigError
-from featurebench.experiment.arms import (
-    arm_status,
-    declare_fine_tunes,
-    declare_probes,
-    run_arms,
-)
+from featurebench.experiment.arms import arm_status, declare_fine_tunes, declare_probes
 from featurebench.experiment.console import QUIET, Console
+from featurebench.experiment.fine_tunes import run_fine_tunes
 from featurebench.experiment.index import write_index
 from featurebench.experiment.study import find_bad_tiles, load_tiles, make_study
 from featurebench.experiment.verdict import (
@@ -34,11 +30,11 @@ if TYPE_CHECKING:
     from featurebench.config import ExperimentConfig
     from featurebench.experiment.arms import Arm
     from featurebench.experiment.study import Study
-    from featurebench.store import EmbeddingSpec, FeatureStore
+    from featurebench.store import EmbeddingSpec
     from featurebench.tiles import TileManifest
 
 
-def run(config: ExperimentConfig, console: Console = QUIET) -> Path:
+def run(config: ExperimentConfig, console: Console = QUIET, *, jobs: int | None = None) -> Path:
     """Do the whole line; what is on disk already is not done again.
 
     Parameters
@@ -47,6 +43,8 @@ def run(config: ExperimentConfig, console: Console = QUIET) -> Path:
         The experiment, as `featurebench.config.load_config` gives it.
     console
         Where lines and progress go.
+    jobs
+        Processes that share the probes; this one alone if None.
 
     Returns
     -------
@@ -54,14 +52,15 @@ def run(config: ExperimentConfig, console: Console = QUIET) -> Path:
         Of ``report.html``.
     """
     from featurebench.experiment.checks import check_reference, check_settings
+    from featurebench.experiment.probing import Hands, run_probes
 
     check_settings(config)
-    tiles, made = embed_tiles(config, console)
-    specs = _probed(made)
-    study, store = _lay_out(config, tiles, specs, console)
+    tiles, specs = embed_tiles(config, console)
+    study, specs = _lay_out(config, tiles, specs, console)
     probes, fine_tunes = _declare(config, study, specs)
     check_reference(config, [*probes, *fine_tunes])
-    run_arms(config, [*probes, *fine_tunes], study, store, console)
+    run_probes(config, probes, study, console, Hands(jobs))
+    run_fine_tunes(config, fine_tunes, study, console)
     return report(config, console)
 
 
@@ -69,7 +68,7 @@ def embed_tiles(
     config: ExperimentConfig, console: Console = QUIET, *, only: str | None = None
 ) -> tuple[TileManifest, list[EmbeddingSpec]]:
     """Read the tiles and embed the pending blocks of every backbone, or of the one named."""
-    tiles = load_tiles(config, console)
+    tiles = _load(config, console)
     if not config.backbones:
         return tiles, []
     from featurebench.experiment.embedding import embed
@@ -78,9 +77,24 @@ def embed_tiles(
 
 
 def probe_arms(
-    config: ExperimentConfig, console: Console = QUIET, *, head: str | None = None
+    config: ExperimentConfig,
+    console: Console = QUIET,
+    *,
+    head: str | None = None,
+    jobs: int | None = None,
+    dask: str | None = None,
 ) -> None:
     """Cross-validate every head, or the one named, on embeddings that are stored already.
+
+    Parameters
+    ----------
+    head
+        Key of ``heads``; all if None.
+    jobs
+        Processes of this machine that share the work; this one alone if None.
+    dask
+        Address of a Dask scheduler whose workers share the work, or ``local`` for one of ``jobs``
+        processes.
 
     Raises
     ------
@@ -89,15 +103,16 @@ def probe_arms(
     """
     from featurebench.experiment.checks import check_settings
     from featurebench.experiment.embedding import stored_specs
+    from featurebench.experiment.probing import Hands, run_probes
 
+    hands = Hands(jobs, dask)
     check_settings(config)
     _check_named("--head", head, config.heads)
-    tiles = load_tiles(config, console)
-    specs = _probed(stored_specs(config, tiles))
-    study, store = _lay_out(config, tiles, specs, console)
+    tiles = _load(config, console)
+    study, specs = _lay_out(config, tiles, stored_specs(config, tiles), console)
     probes, _ = _declare(config, study, specs)
-    chosen = [arm for arm in probes if head in {None, arm.head}]
-    run_arms(config, chosen, study, store, console)
+    chosen = [arm for arm in probes if head in {None, arm.entry}]
+    run_probes(config, chosen, study, console, hands)
 
 
 def fine_tune_arms(
@@ -112,9 +127,8 @@ def fine_tune_arms(
 
     _check_named("--backbone", model, [entry.model for entry in config.finetune])
     _check_named("--strategy", strategy, [entry.strategy for entry in config.finetune])
-    tiles = load_tiles(config, console)
-    specs = _probed(stored_specs(config, tiles))
-    study, _ = _lay_out(config, tiles, specs, console)
+    tiles = _load(config, console)
+    study, specs = _lay_out(config, tiles, stored_specs(config, tiles), console)
     _, fine_tunes = _declare(config, study, specs)
     chosen = [
         arm
@@ -123,7 +137,7 @@ def fine_tune_arms(
         and model in {None, arm.fine_tune.model}
         and strategy in {None, arm.fine_tune.strategy}
     ]
-    run_arms(config, chosen, study, None, console)
+    run_fine_tunes(config, chosen, study, console)
 
 
 def compare_arms(config: ExperimentConfig) -> Mapping[str, Any]:
@@ -149,39 +163,53 @@ def report_is_fresh(config: ExperimentConfig) -> bool:
 
 def outlook(config: ExperimentConfig, console: Console = QUIET) -> None:
     """Say what `run` would do and what it would take from disk, and do nothing."""
-    from featurebench.experiment.checks import check_settings
+    from featurebench.experiment.checks import check_names, check_settings
     from featurebench.experiment.embedding import foresee, refused_tiles
+    from featurebench.experiment.probes import used_specs
     from featurebench.store import FeatureStore
 
     check_settings(config)
-    tiles = load_tiles(config, console)
+    tiles = _load(config, console)
     made, complete = foresee(config, tiles, console) if config.backbones else ([], True)
-    specs = _probed(made)
+    specs = used_specs(config, made)
     known_bad = refused_tiles(FeatureStore.open(config.store), specs) if specs and complete else []
     study = make_study(config, tiles, known_bad)
     fine_tunes = declare_fine_tunes(config, study, remember=False)
-    for arm in [*declare_probes(config, specs, study), *fine_tunes]:
+    arms = [*declare_probes(config, specs, study), *fine_tunes]
+    check_names(arms)
+    for arm in arms:
         console.say("arm", f"{arm.name}: {arm_status(config, arm)}")
+    n_due = sum(arm_status(config, arm) != "cached" for arm in arms)
+    plan = study.plan
+    console.say(
+        "outlook",
+        f"{n_due} of {len(arms)} arms to run, {plan.n_repeats} x {plan.n_folds} folds each",
+    )
 
 
-def _probed(specs: list[EmbeddingSpec]) -> list[EmbeddingSpec]:
-    """Choose the embeddings that probes are trained on: those of the tiles as they are."""
-    return [spec for spec in specs if spec.view == "clean"]
+def _load(config: ExperimentConfig, console: Console) -> TileManifest:
+    """Read the tiles, and refuse heads that do not fit their classes."""
+    from featurebench.experiment.probes import check_class_weights
+
+    tiles = load_tiles(config, console)
+    check_class_weights(config, tiles.classes)
+    return tiles
 
 
 def _lay_out(
     config: ExperimentConfig,
     tiles: TileManifest,
-    specs: list[EmbeddingSpec],
+    made: list[EmbeddingSpec],
     console: Console,
-) -> tuple[Study, FeatureStore | None]:
-    """Settle what all arms share, and write the resolved experiment beside the results."""
-    store = None
+) -> tuple[Study, list[EmbeddingSpec]]:
+    """Settle what all arms share, also which embeddings the probes read."""
+    from featurebench.experiment.probes import used_specs
+
+    specs = used_specs(config, made)
     if specs:
         from featurebench.experiment.embedding import open_store, refused_tiles
 
-        store = open_store(config, tiles)
-        bad = refused_tiles(store, specs)
+        bad = refused_tiles(open_store(config, tiles), specs)
     else:
         bad = find_bad_tiles(tiles, config.data.max_bad_tiles, console)
     for tile in bad:
@@ -192,15 +220,18 @@ def _lay_out(
     grouped = f"grouped by {plan.group}" if plan.group else "NOT grouped by patient"
     console.say("folds", f"{kind}, {grouped}, plan {plan.id}")
     _save_resolved(config)
-    return study, store
+    return study, specs
 
 
 def _declare(
     config: ExperimentConfig, study: Study, specs: list[EmbeddingSpec]
 ) -> tuple[list[Arm], list[Arm]]:
     """Declare all arms before the first one runs, and list them in the index."""
+    from featurebench.experiment.checks import check_names
+
     probes = declare_probes(config, specs, study)
     fine_tunes = declare_fine_tunes(config, study)
+    check_names([*probes, *fine_tunes])
     write_index(config.output.results, study, [*probes, *fine_tunes])
     return probes, fine_tunes
 

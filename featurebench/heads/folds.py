@@ -103,7 +103,8 @@ def predict_one_by_one(
             fitted.set_params(cv=relative_inner(fold))
         fitted.fit(take_rows(X, fold.train), y[fold.train])
         p = np.zeros((len(fold.test), n_classes), dtype=np.float32)
-        p[:, fitted.classes_.astype(int)] = fitted.predict_proba(take_rows(X, fold.test))
+        if len(fold.test):
+            p[:, fitted.classes_.astype(int)] = fitted.predict_proba(take_rows(X, fold.test))
         yield FoldPrediction(p, choices_of(fitted))
 
 

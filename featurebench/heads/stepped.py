@@ -110,7 +110,8 @@ class SteppedClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Array) -> npt.NDArray[Any]:
         """Most probable class of each row, shape (n_rows,)."""
-        labels: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: npt.NDArray[Any] = self.classes_[best]
         return labels
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from featurebench.reporting import charts, counts, curves, formats, scatter
+from featurebench.reporting import charts, counts, curves, formats, learning_chart, scatter
 from featurebench.reporting.svg import element
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Summary = Mapping[str, Any]
 COLOURS = 8
+LEARNING_LINES = 5
 OTHERS = "Fine-tuned and baseline"
 
 
@@ -29,6 +30,7 @@ def figures(summary: Summary) -> dict[str, Any]:
         "confusion": [(arm, confusion_of(arm, summary)) for arm in arms],
         "panels": panels(summary),
         "gallery": gallery(summary["data"]),
+        "few_labels": learning_panels(summary["few_labels"]),
         "cost": cost_chart(summary, arms),
         "class_key": [
             (swatch(k % COLOURS), name) for k, name in enumerate(summary["data"]["classes"])
@@ -187,6 +189,30 @@ def panels(summary: Summary) -> list[dict[str, Any]]:
             title = arm["source"] if arm["kind"] == "probe" else OTHERS
             groups.setdefault(title, []).append(arm)
     return [_panel(title, members, colours, summary) for title, members in groups.items()]
+
+
+def learning_panels(section: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the chart of each kind of size, with its legend; of many arms the best ones only."""
+    if section is None:
+        return []
+    found = []
+    for panel in section["panels"]:
+        drawn = panel["arms"][:LEARNING_LINES]
+        lines = [_learning_line(arm, colour) for colour, arm in enumerate(drawn)]
+        chart = learning_chart.learning(lines, metric=section["metric"], unit=panel["unit"])
+        legend = [(swatch(line.colour, line=True), line.label) for line in lines]
+        found.append({"panel": panel, "chart": chart, "legend": legend})
+    return found
+
+
+def _learning_line(arm: Mapping[str, Any], colour: int) -> learning_chart.LearningLine:
+    points = [point for point in arm["points"] if point["value"] is not None]
+    return learning_chart.LearningLine(
+        arm["label"],
+        colour,
+        *(tuple(p[key] for p in points) for key in ("size", "value", "spread_low", "spread_high")),
+        full=arm["full"],
+    )
 
 
 def method_colours(arms: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -23,6 +23,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         plain(_setup(summary)),
         _arms_table(summary),
         _differences(summary),
+        _bullets((summary["few_labels"] or {}).get("sentences", [])),
         _failures(summary),
         "**Not shown**",
         _bullets(summary["limits"]),

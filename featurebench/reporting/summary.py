@@ -14,11 +14,12 @@ from featurebench.metrics import GREATER_IS_BETTER
 from featurebench.reporting.cohort import data_section, plan_section
 from featurebench.reporting.diagnostics import calibration_curve, roc_curve
 from featurebench.reporting.formats import metric_label, short_sources, unit_of
+from featurebench.reporting.learning import learning_section
 from featurebench.reporting.limits import limits_of
 
 if TYPE_CHECKING:
     from featurebench.comparison import ArmSummary, Comparison
-    from featurebench.results import ResultsTable, RunResult
+    from featurebench.results import LearningCurve, ResultsTable, RunResult
     from featurebench.splits import SplitPlan
     from featurebench.tiles import TileManifest
 
@@ -36,6 +37,7 @@ def summarize(
     plan: SplitPlan,
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    curves: Sequence[LearningCurve] = (),
 ) -> dict[str, Any]:
     """Gather what the report shows; JSON can hold it, undefined numbers are None.
 
@@ -55,6 +57,8 @@ def summarize(
         The resolved experiment.
     provenance
         Versions, weights, commit, device, time.
+    curves
+        How arms do with fewer labels; the report then has a section about it.
 
     Returns
     -------
@@ -76,6 +80,9 @@ def summarize(
         "settings": dict(settings),
         "provenance": dict(provenance),
     }
+    summary["few_labels"] = learning_section(
+        curves, arms=summary["arms"], metric=comparison.metric, margin=comparison.margin
+    )
     summary["limits"] = limits_of(summary)
     return {key: json_ready(value) for key, value in summary.items()}
 

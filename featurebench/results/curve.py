@@ -203,8 +203,8 @@ def load_curve(folder: Path) -> LearningCurve:
     try:
         header = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
         newer = header.pop("schema_version") > SCHEMA_VERSION
-        identity = header.pop("curve_id")
-        points = () if newer else _read_points(folder / "curve.csv", header["metrics"])
+        identity, n_points = header.pop("curve_id"), header.pop("n_points")
+        points = () if newer else _read_points(folder / "curve.csv", header["metrics"], n_points)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"curve {folder.name} cannot be read ({error}): delete its folder and run again"
         raise ResultsError(message) from error
@@ -260,7 +260,12 @@ def _header(curve: LearningCurve) -> dict[str, Any]:
     header = {key: value for key, value in vars(curve).items() if key != "points"}
     header["cost"] = asdict(curve.cost)
     header["left_out"] = [asdict(each) for each in curve.left_out]
-    return {"schema_version": SCHEMA_VERSION, "curve_id": curve.curve_id, **header}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "curve_id": curve.curve_id,
+        "n_points": len(curve.points),
+        **header,
+    }
 
 
 def _points_csv(curve: LearningCurve) -> str:
@@ -278,9 +283,12 @@ def _points_csv(curve: LearningCurve) -> str:
     return buffer.getvalue()
 
 
-def _read_points(file: Path, metrics: list[str]) -> tuple[CurvePoint, ...]:
+def _read_points(file: Path, metrics: list[str], n_points: int) -> tuple[CurvePoint, ...]:
     with file.open(encoding="utf-8", newline="") as stream:
-        return tuple(_read_point(row, metrics) for row in csv.DictReader(stream))
+        points = tuple(_read_point(row, metrics) for row in csv.DictReader(stream))
+    if len(points) != n_points:
+        raise ValueError(f"{file.name} has {len(points)} rows, not {n_points}")
+    return points
 
 
 def _read_point(row: dict[str, str], metrics: list[str]) -> CurvePoint:

@@ -175,13 +175,13 @@ def test_tile_that_does_not_decode_is_left_out_everywhere_and_named(
 
 
 def test_arm_that_fails_is_a_row_and_the_others_go_on(copied: Path, run_again: RunAgain) -> None:
-    _, said = run_again(copied, "heads.knn.k=1000")
+    _, said = run_again(copied, "heads.knn.k=0")
     (line,) = said.of("failed")
     assert "knn" in line
     report = read_report(copied)
     (failure,) = report["failures"]
     assert failure["arm"].endswith("+knn")
-    assert "1000" in failure["error"]
+    assert "k is 0" in failure["error"]
     assert len(report["arms"]) == 3
     assert any("failed" in sentence or "knn" in sentence for sentence in report["caveats"])
     _, said = run_again(copied)

@@ -20,6 +20,8 @@ Doubles = npt.NDArray[np.float64]
 # Working rows up to this many bytes are kept in memory; beyond, they are converted at each pass.
 KEEP_BYTES = 2**30
 _READ_ROWS = 4096
+# Square of what float32 cannot tell from a working coordinate of about 1.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +127,9 @@ def lay_out(
     centre, spread = _moments(source)
     if not standardise:
         spread = np.ones_like(spread)
+    # as the reader has them, so that coefficients of X are exact
+    centre = centre.astype(np.float32).astype(np.float64)
+    spread = 1 / (1 / spread).astype(np.float32).astype(np.float64)
     read, kept = _reader(source, centre, spread, keep_bytes)
     mean, scale, gram = _set_moments(read, sets, source.shape[1], standardise=standardise)
     basis, spectrum = _eigenbasis(gram)
@@ -226,8 +231,9 @@ def _set_moments(
     for start in range(0, n, _READ_ROWS):
         stop = min(start + _READ_ROWS, n)
         x = read(start, stop)[:, :-1]
-        members = sets[start:stop].T.astype(np.float32)
         gram += x.T @ x
+        # rows outside a set may lie far off: its variance is then a small difference
+        x, members = x.astype(np.float64), sets[start:stop].T.astype(np.float64)
         first += members @ x
         if standardise:
             second += members @ x**2
@@ -237,7 +243,7 @@ def _set_moments(
     if standardise:
         variance = second / size - mean**2
         # what is left of a constant feature is rounding
-        variance[variance < 1e-10] = 0
+        variance[variance < _ROUNDING] = 0
         scale = 1 / _safe_deviation(variance)
     return mean.astype(np.float32), scale.astype(np.float32), gram / n
 

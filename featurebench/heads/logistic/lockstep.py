@@ -286,7 +286,7 @@ class _Slots:
         """Estimate the relative gap: the sum of the decrements to come at their present rate.
 
         The rate is that of half to three quarters of a model's passes; over a few it would be
-        noise. Before it is known a model is taken to be slow.
+        noise. Until there is one the gap is infinite.
         """
         first, last = self.marks[:, 0], self.decrements[:, -1]
         known = np.isfinite(first) & (first > 0)
@@ -296,7 +296,7 @@ class _Slots:
         seen = np.where(np.isfinite(self.decrements), self.decrements, 0)
         expected = (seen * rate ** np.arange(_LOOK_BACK, -1, -1)).max(axis=1)
         ahead: Array64 = expected / (1 - np.maximum(rate[:, 0], _FASTEST))
-        return np.where(np.isfinite(last), ahead, np.inf)
+        return np.where(np.isfinite(first), ahead, np.inf)
 
     def finished(self, tol: float, max_iter: int) -> npt.NDArray[np.intp]:
         """Slots whose model has converged, or will not get any further."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from featurebench.heads.logistic.fewrows import solve_few_rows
 from featurebench.heads.logistic.solver import Problem, solve_logistic
@@ -120,7 +120,7 @@ class LogisticProbe(ManyFoldClassifier):
         class_weight: Mapping[Any, float] | str | None = None,
         rule: Rule = "best",
         cv: Sequence[tuple[Rows, Rows]] | None = None,
-        tol: float = 3e-7,
+        tol: float = 2e-7,
         max_iter: int = 1000,
         device: str = "cpu",
     ) -> None:
@@ -164,6 +164,7 @@ class LogisticProbe(ManyFoldClassifier):
     def decision_function(self, X: Array) -> Floats:
         """Logits, shape (n_rows, n_classes), or of the second of two classes, shape (n_rows,)."""
         check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
         decision: Floats = self.steps_.transform(X) @ self.coef_.T + self.intercept_
         return decision[:, 0] if len(self.coef_) == 1 else decision
 

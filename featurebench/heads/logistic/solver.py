@@ -88,7 +88,7 @@ def solve_logistic(
     y: npt.NDArray[np.int64],
     problem: Problem,
     *,
-    tol: float = 3e-7,
+    tol: float = 2e-7,
     max_iter: int = 1000,
     threads: int | None = None,
     device: str = "cpu",
@@ -189,8 +189,13 @@ def _finish_in_double(
     at = np.flatnonzero(off)
     gap, n_iter = found.gap.copy(), found.n_iter.copy()
     if len(at):
+        # without the curvature pairs so far, decrements are too small at first
         again = solve(
-            double, problem.set_of[at], problem.C[at], start=weights[at].__getitem__, **settings
+            double,
+            problem.set_of[at],
+            problem.C[at],
+            start=weights[at].__getitem__,
+            **(settings | {"tol": settings["tol"] / 10}),
         )
         weights[at], objective[at], gap[at] = again.weights, again.objective, again.gap
         n_iter[at] += again.n_iter

@@ -1,0 +1,255 @@
+"""run_probes(): deal the folds of all arms out, to this process or to workers, and gather them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from featurebench.config import dump_config
+from featurebench.errors import ConfigError
+from featurebench.evaluation import assemble
+from featurebench.experiment.arms import arm_errors, pending_arms, reason_of
+from featurebench.experiment.networks import resolve_threads
+from featurebench.experiment.probes import make_probe
+from featurebench.experiment.tasks import Bench, Order, Outcome, Task, run_ordered, run_task
+from featurebench.heads import ManyFoldHead
+from featurebench.results import Cost, RunResult, save_failure, save_run
+from featurebench.store import FeatureStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from featurebench.config import ExperimentConfig
+    from featurebench.experiment.arms import Arm
+    from featurebench.experiment.console import Advance, Console
+    from featurebench.experiment.study import Study
+
+    Take = Callable[[Outcome], None]
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Who does the work.
+
+    Parameters
+    ----------
+    jobs
+        Processes of this machine; 1 is this one.
+    dask
+        Address of a Dask scheduler, or ``local``; then ``jobs`` are its processes.
+
+    Raises
+    ------
+    ConfigError
+        If a number of processes is given for a cluster that has its own.
+    """
+
+    jobs: int | None = None
+    dask: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.dask not in {None, LOCAL}:
+            raise ConfigError(
+                f"--jobs {self.jobs} says nothing to the cluster {self.dask}, whose workers are "
+                "there already: leave it out"
+            )
+
+
+def run_probes(
+    config: ExperimentConfig,
+    arms: Sequence[Arm],
+    study: Study,
+    console: Console,
+    hands: Hands,
+) -> None:
+    """Run the probes that are not there yet; each is saved as soon as its last fold is in.
+
+    However the work is shared, the tasks are the same. An arm that fails is recorded and the
+    others go on.
+    """
+    due = pending_arms(config, arms, console)
+    if not due:
+        return
+    tasks = plan_tasks(config, due, study)
+    total = sum(len(task.folds) for task in tasks)
+    ledger = _Ledger(config, study, console, n_due=len(due))
+    n_arms = f"{len(due)} arms" if len(due) > 1 else due[0].name
+    with console.track(f"probing {n_arms}", total) as advance:
+        if hands.dask is None and hands.jobs in {None, 1}:
+            _work_here(tasks, Bench(config, study), ledger, advance)
+        else:
+            _deal(tasks, ledger, advance, hands)
+
+
+def plan_tasks(config: ExperimentConfig, arms: Sequence[Arm], study: Study) -> list[Task]:
+    """Cut arms into tasks: one for all folds where the head shares work between them, else each."""
+    every = range(study.plan.n_repeats * study.plan.n_folds)
+    tasks = []
+    for arm in arms:
+        head = make_probe(config, arm.entry or "", study.tiles.classes)
+        if isinstance(head, ManyFoldHead):
+            tasks.append(Task(arm, tuple(every)))
+        else:
+            tasks += [Task(arm, (fold,)) for fold in every]
+    return tasks
+
+
+def _work_here(tasks: Sequence[Task], bench: Bench, ledger: _Ledger, advance: Advance) -> None:
+    for task in tasks:
+        if ledger.has_failed(task.arm):
+            advance(len(task.folds))
+            continue
+        note = f"{task.arm.name}{ledger.outlook()}"
+        advance(0, note)
+        counter = _Counter(advance, note)
+        outcome = run_task(bench, task, counter)
+        advance(len(task.folds) - counter.done, note)
+        ledger.take(outcome)
+
+
+def _deal(tasks: Sequence[Task], ledger: _Ledger, advance: Advance, hands: Hands) -> None:
+    """Let workers do the tasks; the ones that cannot be cut come first, since they take longest."""
+    in_order = sorted(tasks, key=lambda task: -len(task.folds))
+    under_way: dict[str, Task] = {}
+
+    def hand_out() -> Iterator[Task]:
+        for task in in_order:
+            if ledger.has_failed(task.arm):
+                advance(len(task.folds))
+                continue
+            under_way[str(task)] = task
+            yield task
+
+    def take(outcome: Outcome) -> None:
+        under_way.pop(str(outcome.task), None)
+        ledger.take(outcome)
+        names = dict.fromkeys(task.arm.name for task in under_way.values())
+        advance(len(outcome.task.folds), f"{', '.join(names)}{ledger.outlook()}")
+
+    _send(ledger, hands, hand_out(), take, len(tasks))
+
+
+def _send(ledger: _Ledger, hands: Hands, tasks: Iterator[Task], take: Take, n_tasks: int) -> None:
+    """Deal the tasks out with the threads of this machine shared between the processes."""
+    from featurebench.scaling import deal, deal_locally
+
+    config = ledger.config
+    if hands.dask not in {None, LOCAL}:
+        deal(_ordered(config, ledger.study), tasks, address=hands.dask or LOCAL, progress=take)
+        return
+    processes = min(hands.jobs or len(os.sched_getaffinity(0)), n_tasks)
+    each = max(1, resolve_threads(config.compute.threads) // processes)
+    compute = config.compute.model_copy(update={"threads": each})
+    function = _ordered(config.model_copy(update={"compute": compute}), ledger.study)
+    send = partial(deal, address=LOCAL) if hands.dask else deal_locally
+    send(function, tasks, processes=processes, threads_each=each, progress=take)
+
+
+def _ordered(config: ExperimentConfig, study: Study) -> Callable[[Task], Outcome]:
+    text = json.dumps(dump_config(config, config.base))
+    return partial(run_ordered, Order(text, str(config.base), study.bad_tiles, study.plan.id))
+
+
+@dataclass
+class _Counter:
+    """Counts folds on their way to the bar."""
+
+    advance: Advance
+    note: str
+    done: int = 0
+
+    def __call__(self, n: int) -> None:
+        self.done += n
+        self.advance(n, self.note)
+
+
+@dataclass
+class _Ledger:
+    """What has come in so far, by arm; complete arms go to disk at once."""
+
+    config: ExperimentConfig
+    study: Study
+    console: Console
+    n_due: int
+    found: dict[str, list[Outcome]] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    n_saved: int = 0
+
+    def has_failed(self, arm: Arm) -> bool:
+        """Tell whether an earlier task of the arm failed."""
+        return arm.name in self.failed
+
+    def outlook(self) -> str:
+        """Say how many arms are left, if more than one."""
+        n_left = self.n_due - self.n_saved - len(self.failed)
+        return f", {n_left} arms left" if n_left > 1 else ""
+
+    def take(self, outcome: Outcome) -> None:
+        """Keep an outcome; save the arm where it is the last one."""
+        arm = outcome.task.arm
+        if self.has_failed(arm):
+            return
+        if outcome.error is not None:
+            self._fail(arm, outcome.error)
+            return
+        found = self.found.setdefault(arm.name, [])
+        found.append(outcome)
+        plan = self.study.plan
+        if sum(len(each.task.folds) for each in found) < plan.n_repeats * plan.n_folds:
+            return
+        try:
+            result = self._assemble(arm, self.found.pop(arm.name))
+        except arm_errors() as error:
+            self._fail(arm, reason_of(error))
+            return
+        save_run(result, self.config.output.results / "runs")
+        self.n_saved += 1
+        self.console.say("arm", f"{arm.name}: {result.cost.wall_s:.1f} s")
+
+    def _fail(self, arm: Arm, reason: str) -> None:
+        root = self.config.output.results / "runs"
+        save_failure(root, arm.name, arm.kind, arm.run_id, reason)
+        self.failed.add(arm.name)
+        self.found.pop(arm.name, None)
+        self.console.say("failed", f"{arm.name}: {reason}")
+
+    def _assemble(self, arm: Arm, outcomes: Sequence[Outcome]) -> RunResult:
+        study = self.study
+        by_fold = {
+            fold: prediction
+            for outcome in outcomes
+            for fold, prediction in zip(outcome.task.folds, outcome.predictions, strict=True)
+        }
+        predictions = [by_fold[fold] for fold in sorted(by_fold)]
+        classes = study.tiles.classes
+        return RunResult(
+            arm=arm.name,
+            kind=arm.kind,
+            embedding=None if arm.spec is None else arm.spec.name,
+            head=arm.head,
+            strategy=None,
+            params=arm.params,
+            fingerprint=arm.fingerprint,
+            plan_id=study.plan.id,
+            seed=self.config.splits.seed,
+            classes=tuple(classes),
+            **assemble(study.plan, study.tiles.labels, predictions, len(classes)),
+            cost=sum((outcome.cost for outcome in outcomes), Cost()),
+            extraction_cost=self._extraction_cost(arm),
+            device=outcomes[0].device,
+            provenance=outcomes[0].provenance,
+        )
+
+    def _extraction_cost(self, arm: Arm) -> Cost:
+        """Sum what the embeddings cost that the arm reads."""
+        if arm.spec is None:
+            return Cost()
+        store = FeatureStore.open(self.config.store)
+        costs = [store.cost(spec) for spec in (arm.spec, *arm.views)]
+        keys = ("wall_s", "cpu_s", "gpu_s", "peak_memory_mb")
+        return sum((Cost(*(cost[key] for key in keys)) for cost in costs), Cost())
