@@ -11,7 +11,19 @@ if TYPE_CHECKING:
 
     from featurebench.comparison.model import ArmSummary, Comparison
 
-METHODS = {"logistic": "logistic regression", "knn": "k-nearest neighbours", "xgboost": "XGBoost"}
+METHODS = {
+    "logistic": "logistic regression",
+    "ridge": "ridge classifier",
+    "lda": "linear discriminant analysis",
+    "linear_svm": "linear SVM",
+    "rbf_svm": "RBF SVM",
+    "knn": "k-nearest neighbours",
+    "centroid": "nearest centroid",
+    "mlp": "multilayer perceptron",
+    "random_forest": "random forest",
+    "xgboost": "XGBoost",
+    "lightgbm": "LightGBM",
+}
 
 
 def name_arms(arms: Sequence[ArmSummary]) -> dict[str, str]:
@@ -46,4 +58,11 @@ def _name(arm: ArmSummary) -> str:
     if arm.kind == "finetune":
         how = "" if arm.strategy == "full" else f" ({arm.strategy})"
         return f"fine-tuned {network}{how}"
-    return f"{METHODS.get(method, method)} on {network}"
+    return f"{_in_words(method, arm.head)} on {network}"
+
+
+def _in_words(name: str, head: str | None) -> str:
+    """Name a method by what the experiment calls it, with its head where that is another word."""
+    if name in METHODS or head not in METHODS:
+        return METHODS.get(name, name)
+    return f"{METHODS[head]} ({name})"

@@ -23,10 +23,19 @@ if TYPE_CHECKING:
     from featurebench.store import FeatureStore
     from featurebench.tiles import TileManifest
 
-LIBRARIES = ("featurebench", "torch", "timm", "zarr", "scikit-learn", "xgboost", "lightgbm")
+LIBRARIES = (
+    "featurebench",
+    "torch",
+    "timm",
+    "zarr",
+    "scikit-learn",
+    "xgboost",
+    "lightgbm",
+    "optuna",
+)
 OPTIONAL = {
     "openvino": ("engine openvino, 2 to 5 times faster on processors", "openvino"),
-    "distributed": ("extract --dask", "dask"),
+    "distributed": ("extract --dask and probe --dask", "dask"),
 }
 TRIAL_S = 5.0
 
@@ -114,12 +123,28 @@ def _experiment(config_file: Path) -> Iterator[Finding]:
         yield Finding("experiment", "wrong", str(error))
         return
     yield Finding("tiles", "good", f"{len(tiles):,} tiles, {len(tiles.classes)} classes")
+    if config.heads:
+        yield _heads(config, tiles)
     backbones: list[Backbone] = []
     for finding, loaded in _weights(config):
         yield finding
         backbones += loaded
     if backbones:
         yield from _job(config, tiles, backbones)
+
+
+def _heads(config: ExperimentConfig, tiles: TileManifest) -> Finding:
+    from featurebench.experiment.probes import check_class_weights, check_probe, is_searched
+
+    try:
+        for entry in config.heads:
+            check_probe(config, entry)
+        check_class_weights(config, tiles.classes)
+    except FeatureBenchError as error:
+        return Finding("heads", "wrong", str(error))
+    searched = [entry for entry in config.heads if is_searched(config, entry)]
+    how = f"; searched in every fold: {', '.join(searched)}" if searched else ""
+    return Finding("heads", "good", f"{', '.join(config.heads)}{how}")
 
 
 def _weights(config: ExperimentConfig) -> Iterator[tuple[Finding, list[Backbone]]]:

@@ -80,7 +80,11 @@ def stored_specs(config: ExperimentConfig, tiles: TileManifest) -> list[Embeddin
         return []
     has_store = (config.store / "store.json").is_file()
     store = open_store(config, tiles) if has_store else None
-    specs = [spec for wanted in config.backbones for spec in _made_by(config, wanted, store)]
+    specs = [
+        spec
+        for wanted in config.backbones
+        for spec in _made_by(config, wanted, store, remember=has_store)
+    ]
     for spec in specs:
         n_pending = _n_pending(store, spec, len(tiles))
         if n_pending:
@@ -147,11 +151,15 @@ def refused_tiles(store: FeatureStore, specs: Iterable[EmbeddingSpec]) -> list[B
 
 
 def _made_by(
-    config: ExperimentConfig, wanted: BackboneConfig, store: FeatureStore | None
+    config: ExperimentConfig,
+    wanted: BackboneConfig,
+    store: FeatureStore | None,
+    *,
+    remember: bool = False,
 ) -> list[EmbeddingSpec]:
     if wanted.weights == FOREIGN:
         return find_foreign(store, wanted.model)
-    return recognise(config, wanted)
+    return recognise(config, wanted, remember=remember)
 
 
 def _sort_out(

@@ -22,13 +22,25 @@ if TYPE_CHECKING:
     from featurebench.config import BackboneConfig, ExperimentConfig
 
 
-def recognise(config: ExperimentConfig, wanted: BackboneConfig) -> list[EmbeddingSpec]:
-    """Tell which embeddings an entry makes; loads the network only if it never was before."""
+def recognise(
+    config: ExperimentConfig, wanted: BackboneConfig, *, remember: bool = False
+) -> list[EmbeddingSpec]:
+    """Tell which embeddings an entry makes; loads the network only if it never was before.
+
+    Parameters
+    ----------
+    remember
+        Whether a network that had to be loaded is noted beside the results.
+    """
     known = recall(config, wanted)
-    if known is None:
-        device = resolve_device(config.compute.device)
-        known = [spec_of(backbone) for backbone in load_backbones(wanted, device)]
-    return known
+    if known is not None:
+        return known
+    if remember:
+        return [spec_of(backbone) for backbone in load_and_remember(config, wanted)]
+    return [
+        spec_of(backbone)
+        for backbone in load_backbones(wanted, resolve_device(config.compute.device))
+    ]
 
 
 def recall(config: ExperimentConfig, wanted: BackboneConfig) -> list[EmbeddingSpec] | None:

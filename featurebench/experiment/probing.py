@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from featurebench.config import dump_config
-from featurebench.errors import ConfigError
+from featurebench.errors import ConfigError, WorkerError
 from featurebench.evaluation import assemble
 from featurebench.experiment.arms import arm_errors, pending_arms, reason_of
 from featurebench.experiment.networks import resolve_threads
@@ -131,7 +131,12 @@ def _deal(tasks: Sequence[Task], ledger: _Ledger, advance: Advance, hands: Hands
         names = dict.fromkeys(task.arm.name for task in under_way.values())
         advance(len(outcome.task.folds), f"{', '.join(names)}{ledger.outlook()}")
 
-    _send(ledger, hands, hand_out(), take, len(tasks))
+    try:
+        _send(ledger, hands, hand_out(), take, len(tasks))
+    except WorkerError as error:
+        ledger.give_up([task.arm for task in under_way.values()], reason_of(error))
+        if ledger.n_left:
+            raise
 
 
 def _send(ledger: _Ledger, hands: Hands, tasks: Iterator[Task], take: Take, n_tasks: int) -> None:
@@ -184,10 +189,14 @@ class _Ledger:
         """Tell whether an earlier task of the arm failed."""
         return arm.name in self.failed
 
+    @property
+    def n_left(self) -> int:
+        """Arms that are neither saved nor failed."""
+        return self.n_due - self.n_saved - len(self.failed)
+
     def outlook(self) -> str:
         """Say how many arms are left, if more than one."""
-        n_left = self.n_due - self.n_saved - len(self.failed)
-        return f", {n_left} arms left" if n_left > 1 else ""
+        return f", {self.n_left} arms left" if self.n_left > 1 else ""
 
     def take(self, outcome: Outcome) -> None:
         """Keep an outcome; save the arm where it is the last one."""
@@ -210,6 +219,12 @@ class _Ledger:
         save_run(result, self.config.output.results / "runs")
         self.n_saved += 1
         self.console.say("arm", f"{arm.name}: {result.cost.wall_s:.1f} s")
+
+    def give_up(self, arms: Sequence[Arm], reason: str) -> None:
+        """Record that arms ended their workers."""
+        for arm in arms:
+            if not self.has_failed(arm):
+                self._fail(arm, reason)
 
     def _fail(self, arm: Arm, reason: str) -> None:
         root = self.config.output.results / "runs"

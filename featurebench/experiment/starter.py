@@ -39,8 +39,16 @@ backbones:
 
 {splits}
 
-# The first head on the first backbone is the reference that all arms are held against.
-heads: {{logistic: {{}}, knn: {{k: 20}}, xgboost: {{}}, lightgbm: {{}}, dummy: {{}}}}
+# The first head on the first backbone is the reference that all arms are held against. To search
+# their parameters on inner folds, too: search: {{method: tpe, trials: 20}}
+heads:
+  logistic: {{}}   # penalty chosen on inner folds
+  ridge: {{}}      # least squares; the fastest
+  lda: {{}}        # shrunk covariance, for few tiles
+  knn: {{k: 20}}   # the classes of the 20 most similar tiles
+  centroid: {{}}   # the nearest class mean
+  lightgbm: {{}}   # boosted trees; the slowest
+  dummy: {{}}      # the class shares: what a head must beat
 
 # Networks trained on the pixels of the same folds. Costly: remove the list for probes alone, or
 # raise repeats (of those of the folds) where there is a GPU.

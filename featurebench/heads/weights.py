@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def class_weights(
-    class_weight: object, counts: npt.NDArray[np.int64], labels: Sequence[Any]
+    class_weight: object, counts: npt.NDArray[np.int64] | Doubles, labels: Sequence[Any]
 ) -> Doubles:
     """Weight of a row of each class, as scikit-learn means ``class_weight``.
 
@@ -25,7 +25,7 @@ def class_weights(
         None, ``"balanced"`` (all classes that are there weigh the same) or ``{label: weight}``,
         1 where a label is not named.
     counts
-        Rows of each class, shape (n_classes,).
+        Rows of each class, or the sum of their sample weights, shape (n_classes,).
     labels
         Label of each class.
 
@@ -47,7 +47,7 @@ def class_weights(
         raise ValueError(
             f"class_weight {class_weight!r}: use None, 'balanced' or {{label: weight}}"
         )
-    share: Doubles = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    share: Doubles = counts.sum() / (np.count_nonzero(counts) * np.where(counts > 0, counts, 1))
     return np.where(counts > 0, share, 0.0)
 
 

@@ -208,9 +208,12 @@ def learning_panels(section: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 def _learning_line(arm: Mapping[str, Any], colour: int) -> learning_chart.LearningLine:
     points = [point for point in arm["points"] if point["value"] is not None]
     return learning_chart.LearningLine(
-        arm["label"],
-        colour,
-        *(tuple(p[key] for p in points) for key in ("size", "value", "spread_low", "spread_high")),
+        label=arm["label"],
+        colour=colour,
+        sizes=tuple(point["size"] for point in points),
+        values=tuple(point["value"] for point in points),
+        low=tuple(point["spread_low"] for point in points),
+        high=tuple(point["spread_high"] for point in points),
         full=arm["full"],
     )
 

@@ -154,7 +154,8 @@ def _sentences(panel: Mapping[str, Any], goal: _Goal) -> Iterator[str]:
     best = panel["arms"][0]
     if best["full"] is None:
         return
-    near = f"within {magnitude(goal.margin, goal.metric)} of its full-data {metric_phrase(goal.metric)}"
+    distance, name = magnitude(goal.margin, goal.metric), metric_phrase(goal.metric)
+    near = f"within {distance} of its full-data {name}"
     if best["reached"] is not None:
         yield f"{best['label']} reaches {near} with {best['reached']} {panel['unit']}."
         return

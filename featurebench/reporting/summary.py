@@ -153,7 +153,14 @@ def _parts(arm: ArmSummary) -> tuple[str, str]:
     prefix, plus, suffix = arm.arm.rpartition("+")
     if plus and suffix == made_of:
         return method, arm.embedding or prefix
+    if plus and arm.kind == "probe" and _is_label(prefix, arm.embedding):
+        return suffix, arm.embedding or prefix
     return arm.arm, "" if arm.arm == made_of else method
+
+
+def _is_label(text: str, embedding: str | None) -> bool:
+    """Tell whether a text is how an experiment calls an embedding: with fingerprint or without."""
+    return embedding is not None and text.startswith(embedding.partition("@")[0])
 
 
 def _arm(arm: ArmSummary, run: RunResult) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def test_arm_that_fails_is_a_row_and_the_others_go_on(copied: Path, run_again: R
     report = read_report(copied)
     (failure,) = report["failures"]
     assert failure["arm"].endswith("+knn")
-    assert "k is 0" in failure["error"]
+    assert "k=0" in failure["error"]
     assert len(report["arms"]) == 3
     assert any("failed" in sentence or "knn" in sentence for sentence in report["caveats"])
     _, said = run_again(copied)
@@ -278,7 +278,7 @@ def test_unknown_group_is_named(copied: Path, run_again: RunAgain) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("heads.logistic.Cx=3", "head 'logistic' has no parameter 'Cx': did you mean 'Cs'?"),
+        ("heads.logistic.ruel=3", "head 'logistic' has no parameter 'ruel': did you mean 'rule'?"),
         ("heads.svm={}", "unknown head 'svm'"),
         ("compare.metric=acuracy", "compare.metric 'acuracy' is unknown: did you mean 'accuracy'"),
         ("backbones.0.weights=lost.pth", "backbones.0.weights: no file"),

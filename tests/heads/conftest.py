@@ -38,7 +38,7 @@ def draw_embeddings() -> Callable[..., tuple[npt.NDArray[np.float32], Ints]]:
 def sum_objective() -> Callable[..., float]:
     """Sum up in float64 what scikit-learn's `LogisticRegression` minimises, times C."""
 
-    def objective(
+    def objective(  # noqa: PLR0917
         coef: Floats, intercept: Floats, X: Floats, y: Ints, C: float, weight: Floats | None = None
     ) -> float:
         logits = X.astype(np.float64) @ coef.T + intercept

@@ -255,7 +255,9 @@ class LogisticProbe(ManyFoldClassifier):
         if self.class_weight is None:
             return None
         labels = getattr(self, "classes_", np.arange(int(y.max()) + 1)).tolist()
-        counts = [np.bincount(y[job.train], minlength=len(labels)) for job in jobs]
+        weight = getattr(self, "_row_weight", None)
+        weight = np.ones(len(y)) if weight is None else weight
+        counts = [np.bincount(y[job.train], weight[job.train], len(labels)) for job in jobs]
         return np.array([class_weights(self.class_weight, n, labels)[present] for n in counts])
 
 
