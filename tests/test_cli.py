@@ -86,7 +86,7 @@ def test_init_then_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     status, _, err = invoke("run", "experiment.yaml", "--dry-run")
     assert status == 0
     assert "would embed 12 of 12 tiles" in err
-    assert err.count("would run") == 6
+    assert err.count("would run") == 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["experiment.yaml", "mine"]
     status, _, err = invoke("init", "mine")
     assert status == 2

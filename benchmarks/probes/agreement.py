@@ -38,6 +38,13 @@ def compare_optima(
     summed in float64. A gap is (objective - reference) / reference; the reference is scikit-learn's
     own solver on float64 rows with ``tol=1e-8``, so a negative gap is one that it left.
 
+    Parameters
+    ----------
+    models
+        Ours, those of the first fold first.
+    peers
+        Parameters of `LogisticRegression`, by name; fitted anew on the first fold.
+
     Returns
     -------
     list of dict

@@ -31,7 +31,7 @@ def lightgbm(settings: Settings, clock: Clock) -> Section:
     task = make_task(settings.shape, seed=settings.seed).first(settings.tree_folds)
     shared: dict[str, Any] = {
         "n_estimators": settings.trees,
-        "n_jobs": settings.threads,
+        "n_jobs": settings.tree_threads,
         "random_state": settings.seed,
     }
     heads = {

@@ -15,6 +15,7 @@ from importlib import import_module, metadata
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
+from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import machine_facts
@@ -94,6 +95,8 @@ def measure(name: str, settings: Settings) -> Section:
     with threadpool_limits(settings.threads):
         section = MEASURES[name](settings, Clock(settings.rounds, _say))
         section.facts["threadpools"] = machine_facts()["threadpools"]
+    # idle workers would keep this process alive for minutes
+    get_reusable_executor().shutdown(wait=True)
     return section
 
 
@@ -113,7 +116,7 @@ def _head(machine: Report, settings: Settings) -> list[str]:
     libraries = ", ".join(f"{name} {text}" for name, text in machine["libraries"].items())
     return [
         f"{settings.rows} x {settings.columns} float32, {settings.patients} patients, "
-        f"{rounds}, {settings.threads} threads on either side",
+        f"{rounds}, {settings.threads} threads on either side ({settings.tree_threads} for trees)",
         f"{machine['cpu']}, {machine['usable_cores']} cores, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['date']}",
         f"Python {machine['python']}, {libraries}; {kernels(machine['threadpools'])}",

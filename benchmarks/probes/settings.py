@@ -51,6 +51,7 @@ class Settings:
     peer_folds: int | None
     trees: int
     tree_folds: int
+    tree_threads: int
     product: int
     curve_rows: list[int]
     curve_folds: list[int]
@@ -78,24 +79,24 @@ def read_options(arguments: Sequence[str] | None = None, *, about: str | None = 
 
 def _make_parser(about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about)
-    count = _count
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--quick", action="store_true", help="few rows, columns and folds")
-    parser.add_argument("--rows", type=count, help="tiles")
-    parser.add_argument("--columns", type=count, help="features")
-    parser.add_argument("--patients", type=count, default=86)
+    parser.add_argument("--rows", type=_count, help="tiles")
+    parser.add_argument("--columns", type=_count, help="features")
+    parser.add_argument("--patients", type=_count, default=86)
     parser.add_argument("--seed", type=int, default=0, help="of features and folds")
-    parser.add_argument("--threads", type=count, default=usable_cores(), help="of both sides")
-    parser.add_argument("--rounds", type=count, default=1, help="that count")
+    parser.add_argument("--threads", type=_count, default=usable_cores(), help="of both sides")
+    parser.add_argument("--rounds", type=_count, default=1, help="that count")
     parser.add_argument(
-        "--peer-folds", type=count, help="time the linear peers on so many folds and scale"
+        "--peer-folds", type=_count, help="time the linear peers on so many folds and scale"
     )
-    parser.add_argument("--trees", type=count, help="rounds of boosting")
-    parser.add_argument("--tree-folds", type=count, help="folds of boosted trees")
-    parser.add_argument("--product", type=count, help="size of the square matrix product")
-    parser.add_argument("--curve-rows", type=count, nargs="+")
-    parser.add_argument("--curve-folds", type=count, nargs="+", help="1, or a multiple of 5")
-    parser.add_argument("--memory-rows", type=count, help="rows of the file on disk")
+    parser.add_argument("--trees", type=_count, help="rounds of boosting")
+    parser.add_argument("--tree-folds", type=_count, help="folds of boosted trees")
+    parser.add_argument("--tree-threads", type=_count, default=1, help="of both sides' trees")
+    parser.add_argument("--product", type=_count, help="size of the square matrix product")
+    parser.add_argument("--curve-rows", type=_count, nargs="+")
+    parser.add_argument("--curve-folds", type=_count, nargs="+", help="1, or a multiple of 5")
+    parser.add_argument("--memory-rows", type=_count, help="rows of the file on disk")
     parser.add_argument(
         "--keep-bytes", type=int, default=2**26, help="that the solver may copy, memory only"
     )

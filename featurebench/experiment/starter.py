@@ -43,11 +43,11 @@ backbones:
 # their parameters on inner folds, too: search: {{method: tpe, trials: 20}}
 heads:
   logistic: {{}}   # penalty chosen on inner folds
-  ridge: {{}}      # least squares; the fastest
+  ridge: {{}}      # least squares, penalty chosen likewise
   lda: {{}}        # shrunk covariance, for few tiles
   knn: {{k: 20}}   # the classes of the 20 most similar tiles
   centroid: {{}}   # the nearest class mean
-  lightgbm: {{}}   # boosted trees; the slowest
+  lightgbm: {{}}   # boosted trees; they take longest
   dummy: {{}}      # the class shares: what a head must beat
 
 # Networks trained on the pixels of the same folds. Costly: remove the list for probes alone, or

@@ -13,13 +13,6 @@ from featurebench.experiment.console import QUIET, Console
 from featurebench.experiment.fine_tunes import run_fine_tunes
 from featurebench.experiment.index import write_index
 from featurebench.experiment.study import find_bad_tiles, load_tiles, make_study
-from featurebench.experiment.verdict import (
-    compare_findings,
-    gather,
-    is_fresh,
-    read_summary,
-    write_findings,
-)
 from featurebench.results import write_atomically
 
 if TYPE_CHECKING:
@@ -142,22 +135,32 @@ def fine_tune_arms(
 
 def compare_arms(config: ExperimentConfig) -> Mapping[str, Any]:
     """Compare the runs on disk; the same dict as ``report.json``, without writing a report."""
+    from featurebench.experiment.verdict import (
+        compare_findings,
+        gather,
+        is_fresh,
+        read_summary,
+        summarize_findings,
+    )
+
     findings = gather(config)
     previous = read_summary(config)
     if previous is not None and is_fresh(config, findings):
         return previous
-    from featurebench.experiment.verdict import summarize_findings
-
     return summarize_findings(config, findings, compare_findings(config, findings))
 
 
 def report(config: ExperimentConfig, console: Console = QUIET) -> Path:
     """Write the report of the runs on disk, unless it is there; gives its path."""
+    from featurebench.experiment.verdict import gather, write_findings
+
     return write_findings(config, gather(config), console)
 
 
 def report_is_fresh(config: ExperimentConfig) -> bool:
     """Whether the report on disk was made from exactly the runs, tiles and settings of now."""
+    from featurebench.experiment.verdict import gather, is_fresh
+
     return is_fresh(config, gather(config))
 
 

@@ -49,7 +49,7 @@ def test_null_cohort_has_no_winner(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_real_tiles_from_init_to_report(shared: Path, tmp_path: Path) -> None:
-    """Two networks, four heads, the prior and a fine-tune on 950 real tiles of 16 patients."""
+    """Two networks, six heads, the prior and a fine-tune on 950 real tiles of 16 patients."""
     file, _ = experiment.write_starter(shared / "data/glas_tiles", tmp_path / "glas.yaml")
     document = yaml.safe_load(file.read_text())
     weights = shared / "weights/mobilenetv2_100.tf2_ptq_int8-907ed561.pth"
@@ -73,9 +73,9 @@ def test_real_tiles_from_init_to_report(shared: Path, tmp_path: Path) -> None:
     assert report["data"]["n_patients"] == 16
     assert (report["plan"]["n_folds"], report["plan"]["group"]) == (5, "patient_id")
     kinds = [arm["kind"] for arm in report["arms"]]
-    assert kinds == ["probe"] * 8 + ["baseline"] + ["finetune"]
+    assert kinds == ["probe"] * 12 + ["baseline"] + ["finetune"]
     probe = report["arms"][0]["metrics"]["balanced_accuracy"]
-    dummy = report["arms"][8]["metrics"]["balanced_accuracy"]
+    dummy = report["arms"][12]["metrics"]["balanced_accuracy"]
     assert probe["value"] > dummy["value"] + 0.2
     assert probe["ci_low"] > dummy["value"] + 0.1
     (against_dummy,) = [row for row in report["comparisons"] if row["arm_a"] == "dummy"]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 GAP = 1e-6
 # A gap of a millionth leaves the probabilities of some hundred rows open by about its root.
 CLOSE = 5e-3
-PRECISE = 5e-5
+# What is left of that when solved to the last digits; closer than that either label will do.
+PRECISE = 1e-4
 RARE = (100, 1)
 UNEVEN = (100, 100, 50, 20, 10, 5, 2, 1, 1)
 
@@ -140,7 +141,7 @@ def check_every_penalty(
         assert precise <= least * (1 + GAP / 100), f"C = {C:g}: {precise / least - 1:.1e}"
         np.testing.assert_allclose(found, p, atol=PRECISE)
         first, second = np.sort(p, axis=1)[:, :-3:-1].T
-        decided = first - second > 2 * PRECISE
+        decided = first - second > PRECISE
         np.testing.assert_array_equal(found.argmax(axis=1)[decided], p.argmax(axis=1)[decided])
 
 

@@ -33,6 +33,10 @@ _FLATTER = 0.9
 _LOOK_BACK = 5
 # No model is taken to converge faster or slower, by the factor of its decrement from pass to pass.
 _FASTEST, _SLOWEST = 0.5, 0.98
+# Share of its mean curvature that a direction is trusted to have, and how far the gap that follows
+# may be over the tolerance.
+_FLAT = 0.1
+_SLACK = 3.0
 # Models are rotated so many at a time, whatever the number of threads.
 _ROWS = 16
 # Passes without a new least decrement or objective, after which float32 has no more to give.
@@ -302,7 +306,22 @@ class _Slots:
         """Slots whose model has converged, or will not get any further."""
         stuck = (self.n_iter >= max_iter) | (self.halvings >= _HALVINGS)
         stuck |= (self.stalled >= _STALLED) & (self.decrements[:, -1] < 1e-5)
-        return np.flatnonzero((self.moved & (self.gap() <= tol)) | stuck)
+        near = np.flatnonzero(self.moved & (self.gap() <= tol) & ~stuck)
+        return np.union1d(near[self._cautious_gap(near) <= _SLACK * tol], np.flatnonzero(stuck))
+
+    def _cautious_gap(self, slots: npt.NDArray[np.intp]) -> Array64:
+        """Bound the gap of some slots by a Hessian that is hardly curved but by the penalty.
+
+        Along a flat direction in which few steps were taken the quasi-Newton decrement is blind;
+        this is not.
+        """
+        design, xp = self.design, self.design.xp
+        weight = design.total_weight[self.set_of[slots]][:, None] * self.curvature[slots]
+        penalty = self._like(1 / self.C[slots])
+        hessian = self._typed(_FLAT * weight)[:, :, None] * design.spectrum + penalty
+        hessian[..., -1] -= penalty[..., 0]
+        square = (self.g[slots] ** 2 / hessian.clip(1e-12, None)).sum(axis=(1, 2), dtype=xp.float64)
+        return to_numpy(square) / 2 / np.maximum(np.abs(self.f[slots]), 1e-30)
 
     def _like(self, values: Array64) -> Array:
         """Give one number per slot the type and shape to go with the weights."""

@@ -154,9 +154,14 @@ class LogisticProbe(ManyFoldClassifier):
         """
         self._row_weight = None
         if sample_weight is not None:
-            self._row_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-        super().fit(X, y)
-        self._row_weight = None
+            self._row_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+            _check_weighted_classes(np.asarray(y), self._row_weight)
+        try:
+            super().fit(X, y)
+        finally:
+            self._row_weight = None
         self.coef_, self.intercept_ = self.model_.coef, self.model_.intercept
         self.C_ = self.choices_["C"]
         return self
@@ -174,7 +179,8 @@ class LogisticProbe(ManyFoldClassifier):
         else:
             values = np.array([_preset(self.C, n_features, n_classes)])
         if not len(values) or values[0] <= 0 or not np.isfinite(values).all():
-            raise ValueError(f"C must be positive and finite, not {self.C or self.Cs}")
+            given = self.Cs if self.C is None else self.C
+            raise ValueError(f"C must be positive and finite, not {given}")
         return tuple(values.tolist())
 
     def _predict_jobs(
@@ -259,6 +265,11 @@ class LogisticProbe(ManyFoldClassifier):
         weight = np.ones(len(y)) if weight is None else weight
         counts = [np.bincount(y[job.train], weight[job.train], len(labels)) for job in jobs]
         return np.array([class_weights(self.class_weight, n, labels)[present] for n in counts])
+
+
+def _check_weighted_classes(y: npt.NDArray[Any], weight: Floats) -> None:
+    for label in np.setdiff1d(y, y[weight > 0]):
+        raise ValueError(f"all rows of class {label} have sample weight 0: leave them out")
 
 
 def _preset(C: float | str, n_features: int, n_classes: int) -> float:

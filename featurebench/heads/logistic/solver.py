@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 # Fewer models than this are not worth a model of all rows to start from.
 _WARM_FROM = 4
 _ROUGH = 1e-4
-# float32 sums that differ from float64 ones by more are not trusted
+# float32 sums that differ from float64 ones by more are not trusted, nor are gaps below
 _TRUSTED = 1e-6
+_LEAST_GAP = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +144,9 @@ def solve_logistic(
         )
         placed = design if device == "cpu" else on_device(design, device)
         settings: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "pool": pool}
-        start = _warm_start(placed, problem, settings)
-        found = solve(placed, problem.set_of, problem.C, start=start, done=done, **settings)
+        single = settings | {"tol": max(tol, _LEAST_GAP)}
+        start = _warm_start(placed, problem, single)
+        found = solve(placed, problem.set_of, problem.C, start=start, done=done, **single)
         found = _finish_in_double(design, problem, found, settings)
     return _on_raw_features(design, found)
 
@@ -185,9 +187,9 @@ def _finish_in_double(
     sums = sum_up(double, weights, problem.set_of, settings["pool"], gradient=False)
     objective = sums.loss + penalty_of(double, weights, problem.set_of) / (2 * problem.C)
     off = np.abs(objective - found.objective) > _TRUSTED * np.abs(objective)
-    off |= (found.gap > settings["tol"]) & (found.n_iter < settings["max_iter"])
+    gap, n_iter = np.maximum(found.gap, _LEAST_GAP), found.n_iter.copy()
+    off |= (gap > settings["tol"]) & (n_iter < settings["max_iter"])
     at = np.flatnonzero(off)
-    gap, n_iter = found.gap.copy(), found.n_iter.copy()
     if len(at):
         # without the curvature pairs so far, decrements are too small at first
         again = solve(
