@@ -125,6 +125,84 @@ def test_all_mistakes_come_in_one_message(tmp_path: Path) -> None:
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        (
+            "knn: {views: {trian: true}}",
+            "unknown key 'heads.knn.views.trian': did you mean 'train'",
+        ),
+        ("knn: {views: {train: false, average: false}}", "heads.knn.views: train and average are"),
+        ("mine: {head: knn, views: {}}", "heads.mine: views need some to be stored"),
+        ("knn: {search: {}}", "heads.knn: search needs the budget that all searched heads share"),
+        (
+            "knn: {search: {spaec: {}}}",
+            "unknown key 'heads.knn.search.spaec': did you mean 'space'",
+        ),
+        ("knn: {search: {space: {}}}", "heads.knn.search.space: dictionary should have at least 1"),
+        ("knn: {search: 3}", "heads.knn.search: input should be"),
+        ("k+n: {head: knn}", "heads: 'k+n' is no name of an entry"),
+        ("knn: 3", "heads.knn: input should be"),
+    ],
+)
+def test_mistake_in_a_head_is_named(tmp_path: Path, heads: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, MINIMAL.replace("logistic: , knn: {k: 5}", heads)))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ("{trails: 3}", "unknown key 'search.trails': did you mean 'trials'?"),
+        ("{method: gird}", "search.method: input should be 'tpe', 'random' or 'grid'"),
+        ("{trials: 0}", "search.trials"),
+        ("{seconds: 0}", "search.seconds"),
+    ],
+)
+def test_mistake_in_the_search_is_named(tmp_path: Path, search: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, f"{MINIMAL}search: {search}\n"))
+    assert message in str(caught.value)
+
+
+def test_heads_are_written_out_as_they_were_given(tmp_path: Path) -> None:
+    heads = {
+        "logistic": {},
+        "mine": {
+            "head": "lightgbm",
+            "early_stopping_rounds": None,
+            "search": {"space": {"a": [1]}},
+        },
+        "knn": {"views": {"train": True, "average": False}, "search": False},
+    }
+    document = {
+        "data": {"folder": "x"},
+        "backbones": [{"model": "x", "views": {"dihedral": 4, "stain": 2}}],
+        "heads": heads,
+        "search": {"trials": 5},
+    }
+    config = load_config(write(tmp_path, yaml.safe_dump(document)))
+    assert config.heads["mine"].head == "lightgbm"
+    assert config.heads["mine"].params == {"early_stopping_rounds": None}
+    assert config.heads["knn"].search is False
+    resolved = dump_config(config, tmp_path)
+    resolved["heads"]["mine"]["search"] = heads["mine"]["search"]
+    assert resolved["heads"] == heads
+    assert resolved["search"] == {"method": "tpe", "trials": 5, "seconds": None}
+    assert load_config(write(tmp_path, yaml.safe_dump(resolved))) == config
+
+
+def test_a_bare_key_of_a_head_means_its_defaults(tmp_path: Path) -> None:
+    text = MINIMAL.replace("knn: {k: 5}", "knn: {search: , views: }")
+    text = text.replace("weights: weights/file.pth", "views: 2")
+    head = load_config(write(tmp_path, f"{text}search: {{}}\n")).heads["knn"]
+    assert (head.views and head.views.train, head.views and head.views.average) == (True, True)
+    assert head.search
+    assert head.search.space is None
+
+
 def test_absent_and_oversized_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="featurebench init"):
         load_config(tmp_path / "absent.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
@@ -36,14 +37,38 @@ def test_bar_shows_label_and_count_and_is_gone_afterwards(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    with progress._bar("embedding x", 10) as advance:
+    terminal = progress._Terminal()
+    with terminal.track("embedding x", 10) as advance:
         advance(4)
+        terminal.say("arm", "[net]+knn: 1.0 s")
         advance(6)
     err = capsys.readouterr().err
+    assert "\narm        [net]+knn: 1.0 s\n" in plain(err)
     assert "embedding x" in err
     assert "10/10" in err
     # The last thing written erases the line.
     assert err.rstrip().endswith(("\x1b[2K", "\x1b[?25h"))
+
+
+def plain(text: str) -> str:
+    """What a terminal shows, without colours and movements of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
+
+
+def test_slow_work_is_told_in_seconds_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 15.0, 30.0, 45.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    with progress._plain("probing 2 arms", 5) as advance:
+        advance(0, "net+knn")
+        advance(1, "net+knn")
+        advance(0, "net+lda")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "...        probing 2 arms: 1/5, 30.0 s each, 120 s left, net+knn",
+        "...        probing 2 arms: 1/5, 45.0 s each, 180 s left, net+lda",
+    ]
 
 
 def test_quiet_console_takes_everything_and_says_nothing(

@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.progress import Progress
+
     from featurebench.experiment import Console
     from featurebench.experiment.console import Advance
 
@@ -26,11 +28,14 @@ def make_console(*, quiet: bool = False) -> Console:
 
     if quiet:
         return Console(say=_say_notice)
-    return Console(say=_say, track=_bar if sys.stderr.isatty() else _plain)
+    if not sys.stderr.isatty():
+        return Console(say=_say, track=_plain)
+    terminal = _Terminal()
+    return Console(say=terminal.say, track=terminal.track)
 
 
 def _say(step: str, message: str) -> None:
-    click.echo(f"{step:<10} {message}", err=True)
+    click.echo(_line(step, message), err=True)
 
 
 def _say_notice(step: str, message: str) -> None:
@@ -38,9 +43,38 @@ def _say_notice(step: str, message: str) -> None:
         _say(step, message)
 
 
-@contextlib.contextmanager
-def _bar(label: str, total: int) -> Iterator[Advance]:
-    """Show a bar with the rate and the time left, gone when the work is done."""
+class _Terminal:
+    """Lines, and a bar that stays below them while there is one."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+
+    def say(self, step: str, message: str) -> None:
+        """Print a line, above the bar."""
+        if self._bar is None:
+            _say(step, message)
+        else:
+            line = _line(step, message)
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def track(self, label: str, total: int) -> Iterator[Advance]:
+        """Show a bar with the rate and the time left, gone when the work is done."""
+        with _make_bar() as bar:
+            self._bar = bar
+            task = bar.add_task(label, total=total, rate="", note="")
+
+            def advance(n: int, note: str = "") -> None:
+                speed = bar.tasks[0].speed
+                bar.update(task, advance=n, rate=_rate(speed) if speed else "", note=note)
+
+            try:
+                yield advance
+            finally:
+                self._bar = None
+
+
+def _make_bar() -> Progress:
     from rich.console import Console as Terminal
     from rich.progress import (
         BarColumn,
@@ -51,26 +85,15 @@ def _bar(label: str, total: int) -> Iterator[Advance]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(
-        *columns,
-        console=Terminal(stderr=True),
-        transient=True,
-        speed_estimate_period=SPEED_OVER_S,
-    ) as progress:
-        task = progress.add_task(label, total=total, rate="", note="")
-
-        def advance(n: int, note: str = "") -> None:
-            speed = progress.tasks[0].speed
-            progress.update(task, advance=n, rate=_rate(speed) if speed else "", note=note)
-
-        yield advance
+    terminal = Terminal(stderr=True)
+    return Progress(*columns, console=terminal, transient=True, speed_estimate_period=SPEED_OVER_S)
 
 
 @contextlib.contextmanager
@@ -91,6 +114,10 @@ def _plain(label: str, total: int) -> Iterator[Advance]:
             last = now
 
     yield advance
+
+
+def _line(step: str, message: str) -> str:
+    return f"{step:<10} {message}"
 
 
 def _rate(per_s: float) -> str:

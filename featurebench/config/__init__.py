@@ -1,6 +1,12 @@
 """The experiment file: YAML -> frozen models that refuse unknown keys; it holds every default."""
 
-from featurebench.config.heads import HeadConfig, HeadSearchConfig, SearchConfig, ViewsConfig
+from featurebench.config.heads import (
+    FewLabelsConfig,
+    HeadConfig,
+    HeadSearchConfig,
+    SearchConfig,
+    ViewsConfig,
+)
 from featurebench.config.reading import dump_config, load_config, parse_config
 from featurebench.config.sections import (
     FOREIGN,
@@ -24,6 +30,7 @@ __all__ = [
     "ComputeConfig",
     "DataConfig",
     "ExperimentConfig",
+    "FewLabelsConfig",
     "FineTuneConfig",
     "HeadConfig",
     "HeadSearchConfig",

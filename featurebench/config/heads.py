@@ -37,6 +37,28 @@ class SearchConfig(Section):
     seconds: Annotated[float, Field(gt=0)] | None = None
 
 
+class FewLabelsConfig(Section):
+    """Smaller training sets; parameters of `featurebench.evaluation.FewLabels`.
+
+    ``heads`` are the entries that a curve is drawn of, all but the prior if None.
+    """
+
+    patients: list[PositiveInt] = Field(default_factory=list)
+    tiles: list[PositiveInt] = Field(default_factory=list)
+    shots: list[PositiveInt] = Field(default_factory=list)
+    patient_shots: list[PositiveInt] = Field(default_factory=list)
+    draws: PositiveInt = 5
+    inner: Annotated[int, Field(ge=2)] = 3
+    seed: Annotated[int, Field(ge=0)] = 0
+    heads: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _some_size(self) -> Self:
+        if not (self.patients or self.tiles or self.shots or self.patient_shots):
+            raise ValueError("no sizes: give patients, tiles, shots or patient_shots")
+        return self
+
+
 class ViewsConfig(Section):
     """What the stored views of the tiles are used for; see `featurebench.evaluation.Views`."""
 

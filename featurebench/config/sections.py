@@ -18,7 +18,13 @@ from pydantic import (
     model_validator,
 )
 
-from featurebench.config.heads import HeadConfig, PositiveInt, SearchConfig, Section
+from featurebench.config.heads import (
+    FewLabelsConfig,
+    HeadConfig,
+    PositiveInt,
+    SearchConfig,
+    Section,
+)
 from featurebench.errors import ConfigError
 
 
@@ -187,6 +193,7 @@ class ExperimentConfig(Section):
     splits: SplitConfig = SplitConfig()
     heads: dict[str, HeadConfig] = Field(default_factory=dict)
     search: SearchConfig | None = None
+    few_labels: FewLabelsConfig | None = None
     finetune: list[FineTuneConfig] = Field(default_factory=list)
     compare: CompareConfig = CompareConfig()
     output: OutputConfig

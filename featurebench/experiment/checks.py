@@ -29,6 +29,9 @@ def check_settings(config: ExperimentConfig) -> None:
     """
     for entry in config.heads:
         check_probe(config, entry)
+    for name in (config.few_labels and config.few_labels.heads) or ():
+        if name not in config.heads:
+            raise ConfigError(_unknown("few_labels.heads", name, config.heads))
     if config.compare.metric not in METRICS:
         raise ConfigError(_unknown("compare.metric", config.compare.metric, METRICS))
     for section in ("backbones", "finetune"):

@@ -30,7 +30,8 @@ class Index:
     bad_tiles
         Tiles that no arm uses.
     arms
-        Each with ``arm``, ``kind``, ``run_id`` and ``folder``, in the order declared.
+        Each with ``arm``, ``kind``, ``run_id`` and ``folder``, in the order declared; with
+        ``curve`` where it is to have a few-label curve.
     embeddings
         What the probes read: ``name``, ``fingerprint`` and ``weights_sha256``.
     """
@@ -60,9 +61,20 @@ def read_index(results: Path) -> Index:
         raise ResultsError(f"arms.json is damaged ({error}): delete it and run again") from error
 
 
-def write_index(results: Path, study: Study, arms: Sequence[Arm]) -> Index:
-    """List all declared arms in ``arms.json``, and write the plan beside it."""
+def write_index(
+    results: Path, study: Study, arms: Sequence[Arm], curves: Mapping[str, Path] | None = None
+) -> Index:
+    """List all declared arms in ``arms.json``, and write the plan beside it.
+
+    Parameters
+    ----------
+    curves
+        Folder of the few-label curve of each arm that is to have one, by the arm's name.
+    """
     listed = [_entry(arm, results) for arm in arms]
+    for entry in listed:
+        if curves and entry["arm"] in curves:
+            entry["curve"] = curves[entry["arm"]].name
     index = Index(study.plan.id, study.bad_tiles, listed, _embeddings(arms))
     write_atomically(results / "arms.json", json.dumps(asdict(index), indent=1) + "\n")
     study.plan.save(results / "splits.csv")

@@ -2,62 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
-from featurebench.config import dump_config
-from featurebench.errors import ConfigError, WorkerError
+from featurebench.errors import WorkerError
 from featurebench.evaluation import assemble
 from featurebench.experiment.arms import arm_errors, pending_arms, reason_of
-from featurebench.experiment.networks import resolve_threads
+from featurebench.experiment.hands import Hands, Work, send
 from featurebench.experiment.probes import make_probe
-from featurebench.experiment.tasks import Bench, Order, Outcome, Task, run_ordered, run_task
+from featurebench.experiment.tasks import Bench, Outcome, Task, run_ordered, run_task
 from featurebench.heads import ManyFoldHead
 from featurebench.results import Cost, RunResult, save_failure, save_run
 from featurebench.store import FeatureStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from featurebench.config import ExperimentConfig
     from featurebench.experiment.arms import Arm
     from featurebench.experiment.console import Advance, Console
     from featurebench.experiment.study import Study
-
-    Take = Callable[[Outcome], None]
-
-LOCAL = "local"
-
-
-@dataclass(frozen=True)
-class Hands:
-    """Who does the work.
-
-    Parameters
-    ----------
-    jobs
-        Processes of this machine; 1 is this one.
-    dask
-        Address of a Dask scheduler, or ``local``; then ``jobs`` are its processes.
-
-    Raises
-    ------
-    ConfigError
-        If a number of processes is given for a cluster that has its own.
-    """
-
-    jobs: int | None = None
-    dask: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.jobs is not None and self.dask not in {None, LOCAL}:
-            raise ConfigError(
-                f"--jobs {self.jobs} says nothing to the cluster {self.dask}, whose workers are "
-                "there already: leave it out"
-            )
 
 
 def run_probes(
@@ -78,9 +42,9 @@ def run_probes(
     tasks = plan_tasks(config, due, study)
     total = sum(len(task.folds) for task in tasks)
     ledger = _Ledger(config, study, console, n_due=len(due))
-    n_arms = f"{len(due)} arms" if len(due) > 1 else due[0].name
+    n_arms = f"{len(due)} arms" if len(due) > 1 else "1 arm"
     with console.track(f"probing {n_arms}", total) as advance:
-        if hands.dask is None and hands.jobs in {None, 1}:
+        if hands.are_here:
             _work_here(tasks, Bench(config, study), ledger, advance)
         else:
             _deal(tasks, ledger, advance, hands)
@@ -104,7 +68,7 @@ def _work_here(tasks: Sequence[Task], bench: Bench, ledger: _Ledger, advance: Ad
         if ledger.has_failed(task.arm):
             advance(len(task.folds))
             continue
-        note = f"{task.arm.name}{ledger.outlook()}"
+        note = ledger.note([task])
         advance(0, note)
         counter = _Counter(advance, note)
         outcome = run_task(bench, task, counter)
@@ -123,41 +87,21 @@ def _deal(tasks: Sequence[Task], ledger: _Ledger, advance: Advance, hands: Hands
                 advance(len(task.folds))
                 continue
             under_way[str(task)] = task
+            advance(0, ledger.note(under_way.values()))
             yield task
 
     def take(outcome: Outcome) -> None:
         under_way.pop(str(outcome.task), None)
         ledger.take(outcome)
-        names = dict.fromkeys(task.arm.name for task in under_way.values())
-        advance(len(outcome.task.folds), f"{', '.join(names)}{ledger.outlook()}")
+        advance(len(outcome.task.folds), ledger.note(under_way.values()))
 
     try:
-        _send(ledger, hands, hand_out(), take, len(tasks))
+        work = Work(ledger.config, ledger.study, run_ordered, len(tasks))
+        send(work, hands, hand_out(), take)
     except WorkerError as error:
         ledger.give_up([task.arm for task in under_way.values()], reason_of(error))
         if ledger.n_left:
             raise
-
-
-def _send(ledger: _Ledger, hands: Hands, tasks: Iterator[Task], take: Take, n_tasks: int) -> None:
-    """Deal the tasks out with the threads of this machine shared between the processes."""
-    from featurebench.scaling import deal, deal_locally
-
-    config = ledger.config
-    if hands.dask not in {None, LOCAL}:
-        deal(_ordered(config, ledger.study), tasks, address=hands.dask or LOCAL, progress=take)
-        return
-    processes = min(hands.jobs or len(os.sched_getaffinity(0)), n_tasks)
-    each = max(1, resolve_threads(config.compute.threads) // processes)
-    compute = config.compute.model_copy(update={"threads": each})
-    function = _ordered(config.model_copy(update={"compute": compute}), ledger.study)
-    send = partial(deal, address=LOCAL) if hands.dask else deal_locally
-    send(function, tasks, processes=processes, threads_each=each, progress=take)
-
-
-def _ordered(config: ExperimentConfig, study: Study) -> Callable[[Task], Outcome]:
-    text = json.dumps(dump_config(config, config.base))
-    return partial(run_ordered, Order(text, str(config.base), study.bad_tiles, study.plan.id))
 
 
 @dataclass
@@ -194,9 +138,10 @@ class _Ledger:
         """Arms that are neither saved nor failed."""
         return self.n_due - self.n_saved - len(self.failed)
 
-    def outlook(self) -> str:
-        """Say how many arms are left, if more than one."""
-        return f", {self.n_left} arms left" if self.n_left > 1 else ""
+    def note(self, under_way: Iterable[Task]) -> str:
+        """Say how many arms are left, if more than one, and which are being worked on."""
+        names = ", ".join(dict.fromkeys(task.arm.name for task in under_way))
+        return f"{self.n_left} arms left: {names}" if self.n_left > 1 else names
 
     def take(self, outcome: Outcome) -> None:
         """Keep an outcome; save the arm where it is the last one."""

@@ -45,7 +45,9 @@ def run(config: ExperimentConfig, console: Console = QUIET, *, jobs: int | None 
         Of ``report.html``.
     """
     from featurebench.experiment.checks import check_reference, check_settings
-    from featurebench.experiment.probing import Hands, run_probes
+    from featurebench.experiment.curves import run_curves
+    from featurebench.experiment.hands import Hands
+    from featurebench.experiment.probing import run_probes
 
     check_settings(config)
     tiles, specs = embed_tiles(config, console)
@@ -53,6 +55,7 @@ def run(config: ExperimentConfig, console: Console = QUIET, *, jobs: int | None 
     probes, fine_tunes = _declare(config, study, specs)
     check_reference(config, [*probes, *fine_tunes])
     run_probes(config, probes, study, console, Hands(jobs))
+    run_curves(config, probes, study, console, Hands(jobs))
     run_fine_tunes(config, fine_tunes, study, console)
     return report(config, console)
 
@@ -95,8 +98,10 @@ def probe_arms(
         If tiles are still to be embedded.
     """
     from featurebench.experiment.checks import check_settings
+    from featurebench.experiment.curves import run_curves
     from featurebench.experiment.embedding import stored_specs
-    from featurebench.experiment.probing import Hands, run_probes
+    from featurebench.experiment.hands import Hands
+    from featurebench.experiment.probing import run_probes
 
     hands = Hands(jobs, dask)
     check_settings(config)
@@ -106,6 +111,7 @@ def probe_arms(
     probes, _ = _declare(config, study, specs)
     chosen = [arm for arm in probes if head in {None, arm.entry}]
     run_probes(config, chosen, study, console, hands)
+    run_curves(config, chosen, study, console, hands)
 
 
 def fine_tune_arms(
@@ -231,11 +237,14 @@ def _declare(
 ) -> tuple[list[Arm], list[Arm]]:
     """Declare all arms before the first one runs, and list them in the index."""
     from featurebench.experiment.checks import check_names
+    from featurebench.experiment.curves import curve_folder_of
 
     probes = declare_probes(config, specs, study)
     fine_tunes = declare_fine_tunes(config, study)
     check_names([*probes, *fine_tunes])
-    write_index(config.output.results, study, [*probes, *fine_tunes])
+    folders = {arm.name: curve_folder_of(config, arm, study.plan.id) for arm in probes}
+    curves = {name: folder for name, folder in folders.items() if folder is not None}
+    write_index(config.output.results, study, [*probes, *fine_tunes], curves)
     return probes, fine_tunes
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from featurebench.config import parse_config
 from featurebench.errors import ResultsError
-from featurebench.evaluation import Views, make_folds, predict_folds
+from featurebench.evaluation import FewLabels, Views, draw_subsets, make_folds, predict_folds
 from featurebench.evaluation.crossval import check_rows
 from featurebench.experiment.arms import arm_errors, reason_of
 from featurebench.experiment.console import QUIET
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
 
     from featurebench.config import ExperimentConfig
+    from featurebench.evaluation import Subsets
     from featurebench.experiment.arms import Arm
     from featurebench.experiment.study import BadTile, Study
     from featurebench.heads import Fold, FoldPrediction
@@ -127,6 +128,7 @@ class Bench:
         self.study = study
         self.threads = resolve_threads(config.compute.threads)
         self._folds: dict[bool, list[Fold]] = {}
+        self._subsets: Subsets | None = None
         self._read: tuple[tuple[str, ...], Array, Views | None] | None = None
 
     def head(self, arm: Arm) -> ClassifierMixin:
@@ -150,6 +152,22 @@ class Bench:
                 tune=tune,
             )
         return self._folds[tune]
+
+    def subsets(self) -> Subsets:
+        """Draw the smaller training sets that all arms are fitted on."""
+        section = self.config.few_labels
+        if section is None:
+            raise ResultsError("the experiment file has no few_labels: there is nothing to draw")
+        if self._subsets is None:
+            study = self.study
+            self._subsets = draw_subsets(
+                study.tiles.labels,
+                study.plan,
+                FewLabels(**section.model_dump(exclude={"heads"})),
+                groups=study.groups,
+                patients=study.patients,
+            )
+        return self._subsets
 
     def rows(self, arm: Arm) -> tuple[Array, Views | None]:
         """Read the arm's embeddings; the last ones read are kept for its other tasks."""
@@ -190,7 +208,7 @@ def run_task(bench: Bench, task: Task, progress: Progress | None = None) -> Outc
 
 def run_ordered(order: Order, task: Task) -> Outcome:
     """Do a task in a worker, which loads the experiment at its first one."""
-    return run_task(_load_once(order), task)
+    return run_task(bench_of(order), task)
 
 
 def _predict(bench: Bench, task: Task, progress: Progress | None) -> Outcome:
@@ -222,7 +240,8 @@ _KINDS: Mapping[str, Callable[[Bench, Task, Progress | None], Outcome]] = {"pred
 
 
 @lru_cache(maxsize=1)
-def _load_once(order: Order) -> Bench:
+def bench_of(order: Order) -> Bench:
+    """Load the experiment that a worker was given, at its first task."""
     config = parse_config(json.loads(order.text), Path(order.base))
     study = make_study(config, load_tiles(config, QUIET), order.bad_tiles)
     if study.plan.id != order.plan_id:

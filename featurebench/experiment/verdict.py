@@ -16,9 +16,12 @@ from featurebench.experiment.provenance import git_commit, machine, versions
 from featurebench.experiment.study import Study, load_tiles, make_study
 from featurebench.results import (
     Failure,
+    LearningCurve,
     ResultsTable,
     RunResult,
     is_complete,
+    is_complete_curve,
+    load_curve,
     load_failure,
     load_run,
 )
@@ -43,6 +46,8 @@ class Findings:
         Names of declared arms that have neither a result nor a failure.
     inputs_sha256
         Of everything that the report depends on.
+    curves
+        What is there of the arms with fewer labels.
     """
 
     study: Study
@@ -50,6 +55,7 @@ class Findings:
     results: ResultsTable
     pending: tuple[str, ...]
     inputs_sha256: str
+    curves: tuple[LearningCurve, ...] = ()
 
 
 def gather(config: ExperimentConfig) -> Findings:
@@ -80,7 +86,9 @@ def gather(config: ExperimentConfig) -> Findings:
         else:
             pending.append(entry["arm"])
     results = _table(study, runs, failures)
-    return Findings(study, index, results, tuple(pending), _inputs(config, study, index))
+    curves = tuple(load_curve(folder) for folder in _curve_folders(config, index))
+    inputs = _inputs(config, study, index)
+    return Findings(study, index, results, tuple(pending), inputs, curves)
 
 
 def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison:
@@ -124,6 +132,7 @@ def summarize_findings(
         plan=findings.study.plan,
         settings=dump_config(config, config.base),
         provenance=_provenance(config, findings),
+        curves=findings.curves,
     )
 
 
@@ -173,10 +182,22 @@ def _table(study: Study, runs: list[RunResult], failures: list[Failure]) -> Resu
     )
 
 
+def _curve_folders(config: ExperimentConfig, index: Index) -> list[Path]:
+    """List the complete curves of the declared arms."""
+    root = config.output.results / "curves"
+    folders = [root / entry["curve"] for entry in index.arms if "curve" in entry]
+    return [folder for folder in folders if is_complete_curve(folder)]
+
+
 def _inputs(config: ExperimentConfig, study: Study, index: Index) -> str:
     root = config.output.results / "runs"
     names = ("run.json", "predictions.npz", "failure.json")
     files = [root / entry["folder"] / name for entry in index.arms for name in names]
+    files += [
+        folder / name
+        for folder in _curve_folders(config, index)
+        for name in ("curve.json", "curve.csv")
+    ]
     table = study.tiles.table.to_csv(index=False)
     # Where the work ran changes no number; the rest of the file is shown in the report.
     settings = dump_config(config, config.output.reports)

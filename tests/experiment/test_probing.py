@@ -23,8 +23,9 @@ from featurebench.evaluation import Views, cross_validate
 from featurebench.experiment import Console, embed_tiles, probe_arms
 from featurebench.experiment.arms import Arm, declare_probes
 from featurebench.experiment.embedding import stored_specs
+from featurebench.experiment.hands import Hands
 from featurebench.experiment.networks import resolve_device
-from featurebench.experiment.probing import Hands, plan_tasks
+from featurebench.experiment.probing import plan_tasks
 from featurebench.experiment.study import Study, load_tiles, make_study
 from featurebench.experiment.tasks import Order, Task, run_ordered
 from featurebench.heads import make_head
@@ -464,7 +465,7 @@ class TestSettings:
     ) -> None:
         watcher = Watcher()
         probe_arms(tiny(), watcher.console())
-        assert watcher.notes[0] == "handcrafted.v1+logistic, 5 arms left"
+        assert watcher.notes[0] == "5 arms left: handcrafted.v1+logistic"
         assert watcher.notes[-1] == "dummy"
 
     def test_without_a_driver_nobody_asks_torch_for_a_gpu(

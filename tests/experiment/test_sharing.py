@@ -126,6 +126,7 @@ def test_doctor_looks_at_machine_and_experiment(
     assert "handcrafted.v1 found: 2 embeddings" in found["weights"]["text"]
     assert "tiles/s" in found["trial"]["text"]
     assert {"processor", "versions", "decoders", "disk"} <= set(found)
+    assert found["heads"] == {"subject": "heads", "state": "good", "text": "knn"}
     embed_tiles(config)
     result = CliRunner().invoke(main, ["doctor", str(config.base / "tiny.yaml")])
     assert "every embedding is complete" in result.stdout
@@ -141,6 +142,20 @@ def test_doctor_names_what_will_stop_a_run(tmp_path: Path) -> None:
     assert "! weights" in result.stdout
     assert "a.pth" in result.stdout
     assert "1 of these will stop a run" in result.stderr
+
+
+def test_doctor_looks_at_the_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featurebench.experiment import examine
+
+    monkeypatch.setattr("featurebench.experiment.doctor.TRIAL_S", 0.1)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY.replace("{knn: {k: 3}}", "{knn: , dummy: }") + "search: {}\n")
+    found = {finding.subject: finding for finding in examine(file)}
+    assert found["heads"].text == "knn, dummy; searched in every fold: knn"
+    file.write_text(TINY.replace("k: 3", "class_weight: {ill: 2}"))
+    found = {finding.subject: finding for finding in examine(file)}
+    assert found["heads"].state == "wrong"
+    assert "class_weight names no class 'ill'" in found["heads"].text
 
 
 def test_imported_embeddings_are_probed(config: ExperimentConfig, tmp_path: Path) -> None:

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from featurebench.evaluation import cross_validate
 from featurebench.heads import (
     Fold,
     FoldPrediction,
@@ -20,6 +24,7 @@ from featurebench.heads import (
     predict_one_by_one,
 )
 from featurebench.heads.folds import choices_of, relative_inner, take_rows
+from featurebench.splits import SplitPlan
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -165,3 +170,25 @@ def test_choices_are_a_copy(table: tuple[Floats, Ints]) -> None:
     assert spy.choices_ == {"n_rows": 30}
     assert choices_of(LogisticRegression()) == {}
     assert FoldPrediction(np.zeros((0, 2), dtype=np.float32)).choices == {}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GaussianNB(),
+        make_pipeline(StandardScaler(), GaussianNB()),
+        make_pipeline(FunctionTransformer(np.abs), make_head("lda")),
+        make_pipeline(StandardScaler(), make_head("knn", k=3)),
+    ],
+    ids=["own", "pipeline", "around a head", "around a many-fold head"],
+)
+def test_a_classifier_of_ones_own(head: Any) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.arange(72) % 3)
+    X = (rng.normal(size=(72, 6)) + y[:, None]).astype(np.float32)
+    patients = np.arange(72) // 4
+    plan = SplitPlan.draw(y, patients, folds=3, repeats=2, seed=0)
+    run = cross_validate(head, X, y, plan, classes=("a", "b", "c"), groups=patients)
+    for split in plan.splits():
+        expected = clone(head).fit(X[split.train], y[split.train]).predict_proba(X[split.test])
+        np.testing.assert_allclose(run.y_prob[split.repeat, split.test], expected, atol=1e-6)

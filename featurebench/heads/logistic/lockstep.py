@@ -299,8 +299,9 @@ class _Slots:
         rate = np.clip(rate, 0, _SLOWEST)[:, None]
         seen = np.where(np.isfinite(self.decrements), self.decrements, 0)
         expected = (seen * rate ** np.arange(_LOOK_BACK, -1, -1)).max(axis=1)
-        ahead: Array64 = expected / (1 - np.maximum(rate[:, 0], _FASTEST))
-        return np.where(np.isfinite(first), ahead, np.inf)
+        ahead = expected / (1 - np.maximum(rate[:, 0], _FASTEST))
+        gap: Array64 = np.where(np.isfinite(first), ahead, np.inf)
+        return gap
 
     def finished(self, tol: float, max_iter: int) -> npt.NDArray[np.intp]:
         """Slots whose model has converged, or will not get any further."""
@@ -321,7 +322,8 @@ class _Slots:
         hessian = self._typed(_FLAT * weight)[:, :, None] * design.spectrum + penalty
         hessian[..., -1] -= penalty[..., 0]
         square = (self.g[slots] ** 2 / hessian.clip(1e-12, None)).sum(axis=(1, 2), dtype=xp.float64)
-        return to_numpy(square) / 2 / np.maximum(np.abs(self.f[slots]), 1e-30)
+        bound: Array64 = to_numpy(square) / 2 / np.maximum(np.abs(self.f[slots]), 1e-30)
+        return bound
 
     def _like(self, values: Array64) -> Array:
         """Give one number per slot the type and shape to go with the weights."""

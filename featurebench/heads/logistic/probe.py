@@ -97,7 +97,7 @@ class LogisticProbe(ManyFoldClassifier):
     ----------
     classes_ : array of shape (n_classes,)
     coef_, intercept_ : arrays of shape (K, n_features) and (K,), K = 1 if there are two classes
-        On the features after the last step but ``standardise``.
+        On the features after all steps.
     C_ : float
         The chosen inverse penalty.
 

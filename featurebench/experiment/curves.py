@@ -1,0 +1,142 @@
+"""run_curves(): how the probes do with fewer labels, an arm at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from featurebench.errors import WorkerError
+from featurebench.evaluation import FewLabels, few_label_curve
+from featurebench.experiment.arms import arm_errors, reason_of
+from featurebench.experiment.hands import Work, send
+from featurebench.experiment.probes import BASELINE
+from featurebench.experiment.provenance import machine, versions
+from featurebench.experiment.tasks import Bench, bench_of
+from featurebench.results import curve_folder, curve_id, is_complete_curve, save_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from featurebench.config import ExperimentConfig
+    from featurebench.experiment.arms import Arm
+    from featurebench.experiment.console import Console
+    from featurebench.experiment.hands import Hands
+    from featurebench.experiment.study import Study
+    from featurebench.experiment.tasks import Order
+    from featurebench.results import LearningCurve
+
+# Beside the metric of the comparison.
+_METRICS = ("balanced_accuracy", "roc_auc", "log_loss")
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What came of one arm's curve: it, or the reason why there is none."""
+
+    arm: Arm
+    curve: LearningCurve | None = None
+    error: str | None = None
+
+
+def settings_of(config: ExperimentConfig) -> FewLabels | None:
+    """Give the sizes that the experiment file asks for, if any."""
+    section = config.few_labels
+    return None if section is None else FewLabels(**section.model_dump(exclude={"heads"}))
+
+
+def curve_folder_of(config: ExperimentConfig, arm: Arm, plan_id: str) -> Path | None:
+    """Folder of the curve that an arm is to have, or None."""
+    few, section = settings_of(config), config.few_labels
+    if few is None or section is None or arm.entry is None or arm.head == BASELINE:
+        return None
+    if section.heads is not None and arm.entry not in section.heads:
+        return None
+    identity = curve_id(
+        arm.name, arm.params, few.as_json(), arm.fingerprint, plan_id, config.splits.seed
+    )
+    return curve_folder(config.output.results / "curves", arm.name, identity)
+
+
+def run_curves(
+    config: ExperimentConfig,
+    arms: Sequence[Arm],
+    study: Study,
+    console: Console,
+    hands: Hands,
+) -> None:
+    """Draw the curves that are not there yet; one that fails is told and the others go on."""
+    due = []
+    for arm in arms:
+        folder = curve_folder_of(config, arm, study.plan.id)
+        if folder is not None and is_complete_curve(folder):
+            console.say("few labels", f"{arm.name}: cached")
+        elif folder is not None:
+            due.append(arm)
+    if not due:
+        return
+
+    def take(drawn: Drawn) -> None:
+        if drawn.curve is None:
+            console.say("failed", f"{drawn.arm.name}, few labels: {drawn.error}")
+            return
+        save_curve(drawn.curve, config.output.results / "curves")
+        console.say("few labels", f"{drawn.arm.name}: {drawn.curve.cost.wall_s:.1f} s")
+
+    if hands.are_here:
+        _draw_here(Bench(config, study), due, console, take)
+        return
+    with console.track("few labels", len(due)) as advance:
+
+        def take_and_count(drawn: Drawn) -> None:
+            take(drawn)
+            advance(1, drawn.arm.name)
+
+        try:
+            send(Work(config, study, draw_ordered, len(due)), hands, iter(due), take_and_count)
+        except WorkerError as error:
+            console.say("failed", f"few labels: {error}")
+
+
+def draw_ordered(order: Order, arm: Arm) -> Drawn:
+    """Draw a curve in a worker, which loads the experiment at its first task."""
+    return draw(bench_of(order), arm)
+
+
+def draw(bench: Bench, arm: Arm, progress: Callable[[int], None] | None = None) -> Drawn:
+    """Draw an arm's curve; an error of the arm's own is its outcome."""
+    config, study = bench.config, bench.study
+    metrics = tuple(dict.fromkeys([config.compare.metric, *_METRICS]))
+    try:
+        X, views = bench.rows(arm)
+        curve = few_label_curve(
+            bench.head(arm),
+            X,
+            study.tiles.labels,
+            bench.subsets(),
+            classes=study.tiles.classes,
+            arm=arm.name,
+            embedding=None if arm.spec is None else arm.spec.name,
+            head_name=arm.head,
+            params=arm.params,
+            fingerprint=arm.fingerprint,
+            seed=config.splits.seed,
+            metrics=metrics,
+            views=views,
+            threads=bench.threads,
+            progress=progress,
+        )
+    except arm_errors() as error:
+        return Drawn(arm, error=reason_of(error))
+    record = {"versions": versions(), "machine": machine(bench.threads, "cpu")}
+    return Drawn(arm, replace(curve, provenance=record))
+
+
+def _draw_here(
+    bench: Bench, due: Sequence[Arm], console: Console, take: Callable[[Drawn], None]
+) -> None:
+    with console.track("few labels", len(due) * len(bench.subsets())) as advance:
+        for i, arm in enumerate(due):
+            left = len(due) - i
+            note = f"{left} arms left: {arm.name}" if left > 1 else arm.name
+            take(draw(bench, arm, lambda n, note=note: advance(n, note)))  # type: ignore[misc]
