@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -168,7 +169,7 @@ def test_mistake_in_the_search_is_named(tmp_path: Path, search: str, message: st
 
 
 def test_heads_are_written_out_as_they_were_given(tmp_path: Path) -> None:
-    heads = {
+    heads: dict[str, dict[str, Any]] = {
         "logistic": {},
         "mine": {
             "head": "lightgbm",

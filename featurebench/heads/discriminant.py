@@ -13,7 +13,8 @@ from sklearn.base import clone
 from featurebench.heads.linear import LinearScores, solve_shifted
 from featurebench.heads.manyfold import Job, ManyFoldClassifier
 from featurebench.heads.rows import BLOCK_ROWS, RowSource
-from featurebench.heads.sums import FoldSums, GramMoments, RowMoments
+from featurebench.heads.sums import FoldSums, GramMoments, RowMoments, by_union
+from featurebench.heads.threads import own_threads
 from featurebench.heads.weights import class_weights
 
 if TYPE_CHECKING:
@@ -128,25 +129,36 @@ class LdaProbe(ManyFoldClassifier):
     def _predict_jobs(
         self, source: RowSource, y: Codes, jobs: Sequence[Job], n_classes: int, *, scale: bool
     ) -> Iterator[Probabilities]:
-        models = self._solve_jobs(source, y, jobs, n_classes, scale=scale)
-        for job, model in zip(jobs, models, strict=True):
-            yield _probabilities(model, source, job.test)
+        sums = self._sums(source, y, n_classes)
+
+        def run(batch: Sequence[Job]) -> list[Probabilities]:
+            models = [
+                _solve(moments, job, source, y, scale=scale)
+                for job, moments in zip(batch, sums.of_jobs(batch), strict=True)
+            ]
+            return [
+                _probabilities(model, source, job.test)
+                for job, model in zip(batch, models, strict=True)
+            ]
+
+        with own_threads() as pool:
+            sums.expect(jobs)
+            for found in pool(run, by_union(jobs)):
+                yield from found
 
     def _fit_model(self, X: Array, y: Codes, candidate: float | str, n_classes: int) -> _Model:
         rows = np.arange(len(X))
-        jobs = [Job(rows, rows[:0], (candidate,))]
-        return next(self._solve_jobs(RowSource(X), y, jobs, n_classes, scale=False))
+        source, job = RowSource(X), Job(rows, rows[:0], (candidate,))
+        with own_threads(1):
+            (moments,) = self._sums(source, y, n_classes).of_jobs([job])
+            return _solve(moments, job, source, y, scale=False)
 
     def _model_proba(self, model: _Model, X: Array) -> Array:
         p: Array = _probabilities(model, RowSource(X), np.arange(len(X)))[0]
         return p
 
-    def _solve_jobs(
-        self, source: RowSource, y: Codes, jobs: Sequence[Job], n_classes: int, *, scale: bool
-    ) -> Iterator[_Model]:
-        sums = FoldSums(source, y, n_classes, self._weigh if self.class_weight else None)
-        for job, moments in zip(jobs, sums.of_jobs(jobs), strict=True):
-            yield _solve(moments, job, source, y, scale=scale)
+    def _sums(self, source: RowSource, y: Codes, n_classes: int) -> FoldSums:
+        return FoldSums(source, y, n_classes, self._weigh if self.class_weight else None)
 
     def _weigh(self, counts: npt.NDArray[np.int64]) -> Doubles:
         return class_weights(self.class_weight, counts, self.classes_.tolist())

@@ -18,7 +18,7 @@ from featurebench.heads.rows import RowSource
 from featurebench.heads.tuning import choose, log_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Self
 
     from featurebench.heads.folds import Array, Codes, Progress, Rows
@@ -150,12 +150,12 @@ class ManyFoldClassifier(ClassifierMixin, BaseEstimator):
         l2, rest = split_features(parse_features(self.features))
         check_folds(self, y, folds)
         if rest not in self._shared_steps:
-            return _counted(predict_one_by_one(self, X, y, folds, n_classes=n_classes), progress)
+            return counted(predict_one_by_one(self, X, y, folds, n_classes=n_classes), progress)
         chosen = self._choose(X, y, folds, n_classes)
         jobs = [Job(f.train, f.test, (c,)) for f, c in zip(folds, chosen, strict=True)]
         found = self._predict_jobs(RowSource(X, l2), y, jobs, n_classes, scale=bool(rest))
         choices = [{self._tuned: c} if self._tuned else {} for c in chosen]
-        return _counted(
+        return counted(
             (FoldPrediction(p[0], c) for p, c in zip(found, choices, strict=True)), progress
         )
 
@@ -212,9 +212,10 @@ def check_folds(head: ManyFoldClassifier, y: Codes, folds: Sequence[Fold]) -> No
             )
 
 
-def _counted(
-    predictions: Iterator[FoldPrediction], progress: Progress | None
+def counted(
+    predictions: Iterable[FoldPrediction], progress: Progress | None
 ) -> list[FoldPrediction]:
+    """Collect predictions; tell ``progress`` of each."""
     done = []
     for prediction in predictions:
         done.append(prediction)

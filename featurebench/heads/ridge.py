@@ -15,15 +15,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from featurebench.heads.features import make_features, parse_features, split_features
 from featurebench.heads.folds import Fold, FoldPrediction, predict_one_by_one, take_rows
 from featurebench.heads.linear import LinearScores, solve_shifted
-from featurebench.heads.manyfold import Job
+from featurebench.heads.manyfold import Job, counted
 from featurebench.heads.rows import RowSource
 from featurebench.heads.sigmoid import Sigmoids, fit_sigmoids
 from featurebench.heads.sums import FoldSums, GramMoments, RowMoments
+from featurebench.heads.threads import own_threads
 from featurebench.heads.tuning import Rule, choose, log_loss
 from featurebench.heads.weights import class_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from sklearn.pipeline import Pipeline
@@ -126,7 +127,9 @@ class RidgeProbe(ClassifierMixin, BaseEstimator):
         if shared:
             self.steps_ = make_features(())
             source = RowSource(X, self.l2_)
-            (self.model_,) = self._fit_folds(source, codes, [fold], self.classes_, scale=scale)
+            fits = self._lay_out(source, codes, [fold], self.classes_)
+            with own_threads(1):
+                self.model_ = self._fit_fold(fits, 0, scale=scale)
         else:
             self.steps_, self.model_ = self._fit_steps(X, codes, fold, steps)
         self.choices_ = {"alpha": self.model_.alpha}
@@ -187,45 +190,44 @@ class RidgeProbe(ClassifierMixin, BaseEstimator):
             If a training fold has one class only, or has no inner folds.
         """
         shared, l2, scale = _shared(parse_features(self.features))
-        found: Iterator[FoldPrediction] = predict_one_by_one(self, X, y, folds, n_classes=n_classes)
-        if shared:
-            source, labels = RowSource(X, l2), np.arange(n_classes)
-            models = self._fit_folds(source, y, folds, labels, scale=scale)
-            found = (
-                FoldPrediction(model.probabilities(source, fold.test), {"alpha": model.alpha})
-                for fold, model in zip(folds, models, strict=True)
-            )
-        done = []
-        for prediction in found:
-            done.append(prediction)
-            if progress is not None:
-                progress(1)
-        return done
+        if not shared:
+            alone = predict_one_by_one(self, X, y, folds, n_classes=n_classes)
+            return counted(alone, progress)
+        fits = self._lay_out(RowSource(X, l2), y, folds, np.arange(n_classes))
 
-    def _fit_folds(
-        self,
-        source: RowSource,
-        y: Codes,
-        folds: Sequence[Fold],
-        labels: npt.NDArray[Any],
-        *,
-        scale: bool,
-    ) -> Iterator[_Model]:
-        """Yield the model of each fold; its own sums are those that its inner folds start from."""
+        def run(i: int) -> FoldPrediction:
+            model = self._fit_fold(fits, i, scale=scale)
+            p = model.probabilities(fits.source, folds[i].test)
+            return FoldPrediction(p, {"alpha": model.alpha})
+
+        with own_threads() as pool:
+            fits.sums.expect([job for jobs in fits.jobs for job in jobs])
+            return counted(pool(run, range(len(folds))), progress)
+
+    def _lay_out(
+        self, source: RowSource, y: Codes, folds: Sequence[Fold], labels: npt.NDArray[Any]
+    ) -> _Fits:
         alphas = self._sorted_alphas()
         pairs = [_usable_pairs(i, fold, y) for i, fold in enumerate(folds)]
-        jobs = []
-        for fold, each in zip(folds, pairs, strict=True):
-            jobs += [Job(train, test, alphas) for train, test in each]
-            jobs.append(Job(fold.train, fold.test[:0], alphas))
-        moments = FoldSums(source, y, len(labels), self._weigh(labels)).of_jobs(jobs)
-        for fold, each in zip(folds, pairs, strict=True):
-            values = [
-                _solve(next(moments), alphas, scale=scale).scores(source, test) for _, test in each
-            ]
-            alpha, sigmoids = self._calibrate(y, fold.train, values, each, labels)
-            linear = _solve(next(moments), [alpha], scale=scale)
-            yield _Model(linear, alpha, sigmoids, np.unique(y[fold.train]))
+        jobs = [
+            [*(Job(a, b, alphas) for a, b in each), Job(fold.train, fold.test[:0], alphas)]
+            for fold, each in zip(folds, pairs, strict=True)
+        ]
+        sums = FoldSums(source, y, len(labels), self._weigh(labels))
+        return _Fits(source, y, labels, pairs, jobs, sums)
+
+    def _fit_fold(self, fits: _Fits, i: int, *, scale: bool) -> _Model:
+        """Fit a fold; its own sums are those that its inner folds start from."""
+        alphas, pairs = self._sorted_alphas(), fits.pairs[i]
+        moments = fits.sums.of_jobs(fits.jobs[i])
+        values = [
+            _solve(next(moments), alphas, scale=scale).scores(fits.source, test)
+            for _, test in pairs
+        ]
+        train = fits.jobs[i][-1].train
+        alpha, sigmoids = self._calibrate(fits.y, train, values, pairs, fits.labels)
+        linear = _solve(next(moments), [alpha], scale=scale)
+        return _Model(linear, alpha, sigmoids, np.unique(fits.y[train]))
 
     def _fit_steps(
         self, X: Array, y: Codes, fold: Fold, steps: Sequence[str]
@@ -285,6 +287,18 @@ class RidgeProbe(ClassifierMixin, BaseEstimator):
         if self.class_weight is None:
             return None
         return partial(class_weights, self.class_weight, labels=labels.tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class _Fits:
+    """What all folds share, and each fold's inner pairs and jobs: the inner ones, then its own."""
+
+    source: RowSource
+    y: Codes
+    labels: npt.NDArray[Any]
+    pairs: Sequence[Sequence[tuple[Rows, Rows]]]
+    jobs: Sequence[Sequence[Job]]
+    sums: FoldSums
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,6 @@ nothing cancels that was not measured.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -147,25 +146,33 @@ class FoldSums:
         n_features = source.shape[1]
         self._by_class = weigh is not None and n_classes * n_features**2 <= _MOST_PER_CLASS
         self._can_subtract = weigh is None or self._by_class
+        self._totals: _Sums | None = None
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Sum all rows now, once, if that will save more for these jobs than it takes."""
+        if self._totals is not None:
+            return
+        wide = self.source.shape[1]
+        saved = sum(max(0, 2 * len(j.train) - len(self.y)) for j in jobs if len(j.train) >= wide)
+        if self._can_subtract and saved > len(self.y):
+            self._totals = self._sum(np.arange(len(self.y)))
 
     def of_jobs(self, jobs: Sequence[Job]) -> Iterator[GramMoments | RowMoments]:
         """Yield the moments of each job's training rows, in order.
 
         Jobs that share training and test rows taken together, as the inner folds of one outer
-        fold do, share work where they stand next to each other.
+        fold do, share work where they stand next to each other; see `by_union`.
         """
+        self.expect(jobs)
         n_features = self.source.shape[1]
         with_gram = self._with_gram([job for job in jobs if len(job.train) >= n_features])
         for job in jobs:
             yield next(with_gram) if len(job.train) >= n_features else self._with_rows(job.train)
 
     def _with_gram(self, jobs: Sequence[Job]) -> Iterator[GramMoments]:
-        n_rows = len(self.y)
-        saved = sum(max(0, 2 * len(job.train) - n_rows) for job in jobs)
-        ledger = _Ledger(n_rows, totals=self._can_subtract and saved > n_rows)
-        for key, group in groupby(jobs, key=ledger.union_key):
-            members = list(group)
-            union = np.flatnonzero(np.frombuffer(key, dtype=bool))
+        ledger = _Ledger(len(self.y), totals=self._totals is not None)
+        for members in by_union(jobs):
+            union = np.unique(np.concatenate([members[0].train, members[0].test]))
             base = None
             if self._can_subtract and ledger.pays(union, members):
                 base = self._of_rows(union, ledger)
@@ -206,15 +213,11 @@ class FoldSums:
 
     def _of_rows(self, rows: Rows, ledger: _Ledger) -> _Sums:
         """Sum over the rows themselves, or take those outside from all."""
-        if ledger.totals and ledger.cost(len(rows)) < len(rows):
+        if self._totals is not None and ledger.cost(len(rows)) < len(rows):
             outside = np.setdiff1d(np.arange(len(self.y)), rows)
             if len(outside) + len(rows) == len(self.y):
                 return self._totals - self._sum(outside)
         return self._sum(rows)
-
-    @cached_property
-    def _totals(self) -> _Sums:
-        return self._sum(np.arange(len(self.y)))
 
     def _sum(self, rows: Rows, roots: Doubles | None = None) -> _Sums:
         """Sum over rows, in blocks; ``roots`` scales the rows of each class in the Gram."""
@@ -272,11 +275,14 @@ class _Ledger:
         alone = sum(self.cost(len(job.train)) for job in jobs)
         return self.cost(len(union)) + left_out < alone
 
-    def union_key(self, job: Job) -> bytes:
-        mask = np.zeros(self.n_rows, dtype=bool)
-        mask[job.train] = True
-        mask[job.test] = True
-        return mask.tobytes()
+
+def by_union(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Put jobs that follow each other and have the same rows in training or test together."""
+
+    def union(job: Job) -> bytes:
+        return np.unique(np.concatenate([job.train, job.test])).tobytes()
+
+    return [list(members) for _, members in groupby(jobs, key=union)]
 
 
 def column_means(source: RowSource) -> Doubles:

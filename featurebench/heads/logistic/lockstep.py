@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from featurebench.heads.logistic.design import Array, Design
-    from featurebench.heads.logistic.passes import Ints, Pool
+    from featurebench.heads.logistic.passes import Ints
+    from featurebench.heads.threads import Pool
 
     Array64 = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from featurebench.heads.logistic.passes import to_numpy
 
 if TYPE_CHECKING:
     from featurebench.heads.logistic.design import Array
-    from featurebench.heads.logistic.passes import Pool
+    from featurebench.heads.threads import Pool
 
     Bools = npt.NDArray[np.bool_]
     Array64 = npt.NDArray[np.float64]

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from featurebench.heads.logistic.design import Array, Design
+    from featurebench.heads.threads import Pool
 
     Ints = npt.NDArray[np.int64]
-    Pool = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 # Sums are taken within a lane and then over lanes in order: the same for any number of threads.
 LANES = 16

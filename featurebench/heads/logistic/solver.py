@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from featurebench.heads.logistic.design import KEEP_BYTES, in_double, lay_out, on_device
 from featurebench.heads.logistic.lockstep import Solution, penalty_of, solve
 from featurebench.heads.logistic.passes import sum_up, to_numpy
+from featurebench.heads.threads import own_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from featurebench.heads.logistic.design import Design
-    from featurebench.heads.logistic.passes import Pool
     from featurebench.heads.rows import RowSource
 
     Array64 = npt.NDArray[np.float64]
@@ -125,13 +122,7 @@ def solve_logistic(
     done
         Called with the number of models solved.
     """
-    threads = threads or _blas_threads()
-    with ExitStack() as stack:
-        # with several BLAS threads the last digits would depend on their number
-        stack.enter_context(threadpool_limits(1, user_api="blas"))
-        pool: Pool = map
-        if threads > 1 and device == "cpu":
-            pool = stack.enter_context(ThreadPoolExecutor(threads)).map
+    with own_threads(threads if device == "cpu" else 1) as pool:
         design = lay_out(
             source,
             y,
@@ -149,10 +140,6 @@ def solve_logistic(
         found = solve(placed, problem.set_of, problem.C, start=start, done=done, **single)
         found = _finish_in_double(design, problem, found, settings)
     return _on_raw_features(design, found)
-
-
-def _blas_threads() -> int:
-    return max([i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"], default=1)
 
 
 def _with_union(sets: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
