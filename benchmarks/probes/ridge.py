@@ -17,6 +17,7 @@ from featurebench.heads.manyfold import Job
 from featurebench.heads.ridge import _solve
 from featurebench.heads.rows import RowSource
 from featurebench.heads.sums import FoldSums
+from featurebench.heads.threads import own_threads
 
 if TYPE_CHECKING:
     from benchmarks.probes.clock import Clock
@@ -66,11 +67,16 @@ def label_held_out(task: Task) -> list[Labels]:
     """
     source = RowSource(task.X)
     jobs = [Job(train, test, ALPHAS) for train, test in task.splits]
-    moments = FoldSums(source, task.y, task.n_classes).of_jobs(jobs)
-    return [
-        _solve(each, ALPHAS, scale=True).scores(source, job.test).argmax(axis=2)
-        for each, job in zip(moments, jobs, strict=True)
-    ]
+    sums = FoldSums(source, task.y, task.n_classes)
+
+    def run(job: Job) -> Labels:
+        (moments,) = sums.of_jobs([job])
+        labels: Labels = _solve(moments, ALPHAS, scale=True).scores(source, job.test).argmax(axis=2)
+        return labels
+
+    with own_threads() as pool:
+        sums.expect(jobs)
+        return list(pool(run, jobs))
 
 
 def search_alphas(task: Task, threads: int) -> npt.NDArray[np.float64]:
