@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.probes.agreement import compare_optima, describe_optima
 from benchmarks.probes.clock import Section, Way, folds
 from benchmarks.probes.cohort import make_task
-from featurebench.heads.logistic.probe import LinearModel
+from featurebench.heads.logistic.probe import LinearModel, predict_candidates
 from featurebench.heads.logistic.solver import Problem, solve_logistic
 from featurebench.heads.rows import RowSource
 
@@ -76,11 +76,10 @@ def solve_ours(task: Task, Cs: Sequence[float], threads: int) -> Solved:
     codes = np.arange(task.n_classes)
     accuracy = np.empty((n_folds, len(Cs)))
     for i, (_, test) in enumerate(task.splits):
-        X = task.X[test]
-        for j in range(len(Cs)):
-            at = i * len(Cs) + j
-            model = LinearModel(models.coef[at], models.intercept[at], codes, task.n_classes)
-            accuracy[i, j] = (model.predict_proba(X).argmax(axis=1) == task.y[test]).mean()
+        at = range(i * len(Cs), (i + 1) * len(Cs))
+        fold = [LinearModel(models.coef[j], models.intercept[j], codes, task.n_classes) for j in at]
+        labels = predict_candidates(fold, task.X[test]).argmax(axis=2)
+        accuracy[i] = (labels == task.y[test]).mean(axis=1)
     return Solved(models, accuracy)
 
 

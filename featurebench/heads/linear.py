@@ -52,12 +52,15 @@ class LinearScores:
         return scores
 
 
+# From so many systems on one eigendecomposition is less work than a decomposition of each.
+_MANY = 4
+
+
 def solve_shifted(matrix: Doubles, rhs: Doubles, terms: Sequence[tuple[float, float]]) -> Doubles:
     """Solve ``(factor * matrix + shift * identity) x = rhs`` for several factors and shifts.
 
-    Each by its own Cholesky decomposition in float64: for the dozen of penalties that a grid has,
-    that takes about as long as one eigendecomposition, is exact at weak penalties, and one
-    penalty takes a tenth.
+    Few by a Cholesky decomposition each, which is least work; many by one eigendecomposition, which
+    numpy lets several threads do at a time. In float64 either is exact at weak penalties.
 
     Parameters
     ----------
@@ -82,21 +85,38 @@ def solve_shifted(matrix: Doubles, rhs: Doubles, terms: Sequence[tuple[float, fl
     >>> solve_shifted(np.eye(2), np.ones((2, 1)), [(1.0, 1.0)]).ravel()
     array([0.5, 0.5])
     """
+    solve = _by_eigenbasis if len(terms) >= _MANY else _by_cholesky
+    try:
+        return solve(matrix, rhs, terms)
+    except LinAlgError:
+        least = min(shift for _, shift in terms)
+        largest = np.einsum("ii->i", matrix).max()
+        raise ValueError(
+            f"a penalty of {least:g} is too small beside features whose squares sum up to "
+            f"{largest:.3g}: use a larger one"
+        ) from None
+
+
+def _by_cholesky(matrix: Doubles, rhs: Doubles, terms: Sequence[tuple[float, float]]) -> Doubles:
     solutions = np.empty((len(terms), *rhs.shape))
-    diagonal = np.einsum("ii->i", matrix)
     for solution, (factor, shift) in zip(solutions, terms, strict=True):
         shifted = factor * matrix
         np.einsum("ii->i", shifted)[:] += shift
-        try:
-            solution[:] = cho_solve(
-                # Symmetric, so its transpose is itself in the order that LAPACK takes uncopied.
-                cho_factor(shifted.T, lower=True, overwrite_a=True, check_finite=False),
-                rhs,
-                check_finite=False,
-            )
-        except LinAlgError:
-            raise ValueError(
-                f"a penalty of {shift:g} is too small beside features whose squares sum up to "
-                f"{diagonal.max():.3g}: use a larger one"
-            ) from None
+        # Symmetric, so its transpose is itself in the order that LAPACK takes uncopied.
+        decomposed = cho_factor(shifted.T, lower=True, overwrite_a=True, check_finite=False)
+        solution[:] = cho_solve(decomposed, rhs, check_finite=False)
+    return solutions
+
+
+def _by_eigenbasis(matrix: Doubles, rhs: Doubles, terms: Sequence[tuple[float, float]]) -> Doubles:
+    values, vectors = np.linalg.eigh(matrix)
+    factor, shift = np.array(terms).T[:, :, None]
+    shifted = factor * values + shift
+    if (shifted <= np.finfo(np.float64).eps * np.abs(factor * values).max()).any():
+        raise LinAlgError
+    rotated = vectors.T @ rhs
+    # one product for all terms
+    columns = (rotated[:, None, :] / shifted.T[:, :, None]).reshape(len(values), -1)
+    solved = (vectors @ columns).reshape(len(values), len(terms), -1)
+    solutions: Doubles = solved.swapaxes(0, 1)
     return solutions

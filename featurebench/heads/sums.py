@@ -172,7 +172,7 @@ class FoldSums:
     def _with_gram(self, jobs: Sequence[Job]) -> Iterator[GramMoments]:
         ledger = _Ledger(len(self.y), totals=self._totals is not None)
         for members in by_union(jobs):
-            union = np.unique(np.concatenate([members[0].train, members[0].test]))
+            union = _union(members[0])
             base = None
             if self._can_subtract and ledger.pays(union, members):
                 base = self._of_rows(union, ledger)
@@ -214,7 +214,7 @@ class FoldSums:
     def _of_rows(self, rows: Rows, ledger: _Ledger) -> _Sums:
         """Sum over the rows themselves, or take those outside from all."""
         if self._totals is not None and ledger.cost(len(rows)) < len(rows):
-            outside = np.setdiff1d(np.arange(len(self.y)), rows)
+            outside = _outside(rows, len(self.y))
             if len(outside) + len(rows) == len(self.y):
                 return self._totals - self._sum(outside)
         return self._sum(rows)
@@ -278,11 +278,24 @@ class _Ledger:
 
 def by_union(jobs: Sequence[Job]) -> list[list[Job]]:
     """Put jobs that follow each other and have the same rows in training or test together."""
+    if len(jobs) == 1:
+        return [list(jobs)]
+    return [list(members) for _, members in groupby(jobs, key=lambda job: _union(job).tobytes())]
 
-    def union(job: Job) -> bytes:
-        return np.unique(np.concatenate([job.train, job.test])).tobytes()
 
-    return [list(members) for _, members in groupby(jobs, key=union)]
+def _outside(rows: Rows, n_rows: int) -> Rows:
+    """Rows that are not among some, ascending."""
+    mask = np.ones(n_rows, dtype=bool)
+    mask[rows] = False
+    return np.flatnonzero(mask)
+
+
+def _union(job: Job) -> Rows:
+    """Rows that are in training or test, ascending."""
+    rows = np.concatenate([job.train, job.test])
+    mask = np.zeros(int(rows.max()) + 1, dtype=bool)
+    mask[rows] = True
+    return np.flatnonzero(mask)
 
 
 def column_means(source: RowSource) -> Doubles:

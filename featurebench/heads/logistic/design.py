@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from featurebench.heads.rows import RowSource
+    from featurebench.heads.threads import Pool
 
 # Of numpy, or of torch where the design is on a device.
 Array = Any
 Doubles = npt.NDArray[np.float64]
 # Working rows up to this many bytes are kept in memory; beyond, they are converted at each pass.
 KEEP_BYTES = 2**30
-_READ_ROWS = 4096
+# Rows read at a time, and pieces that sums are made of, whatever the number of threads.
+_READ_ROWS = 2048
+_LANES = 8
 # Square of what float32 cannot tell from a working coordinate of about 1.
 _ROUNDING = 1e-13
 
@@ -109,6 +113,7 @@ def lay_out(
     row_weight: Doubles | None = None,
     class_weight: Doubles | None = None,
     keep_bytes: int = KEEP_BYTES,
+    pool: Pool = map,
 ) -> Design:
     """Read the rows twice or thrice and find all that the solver needs to know about them.
 
@@ -123,15 +128,17 @@ def lay_out(
         feature that is constant there is only centred, as scikit-learn's StandardScaler has it.
     keep_bytes
         Largest working copy of X that is kept in memory.
+    pool
+        Maps a function over pieces of the rows, such as a thread pool's ``map``.
     """
-    centre, spread = _moments(source)
+    centre, spread = _moments(source, pool)
     if not standardise:
         spread = np.ones_like(spread)
     # as the reader has them, so that coefficients of X are exact
     centre = centre.astype(np.float32).astype(np.float64)
     spread = 1 / (1 / spread).astype(np.float32).astype(np.float64)
-    read, kept = _reader(source, centre, spread, keep_bytes)
-    mean, scale, gram = _set_moments(read, sets, source.shape[1], standardise=standardise)
+    read, kept = _reader(source, centre, spread, keep_bytes, pool)
+    mean, scale, gram = _set_moments(read, sets, source.shape[1], pool, standardise=standardise)
     basis, spectrum = _eigenbasis(gram)
     total, prior = _class_shares(y, sets, n_classes, row_weight, class_weight)
     return Design(
@@ -178,15 +185,28 @@ def on_device(design: Design, device: str) -> Design:
     return replace(design, read=lambda a, b: rows[a:b], **moved)
 
 
-def _moments(source: RowSource) -> tuple[Doubles, Doubles]:
+def _in_lanes(n_rows: int, work: Callable[[range], Any], pool: Pool) -> list[Any]:
+    """Do a piece of work for the blocks' starts of each lane; as many lanes for any pool."""
+    starts = range(0, n_rows, _READ_ROWS)
+    return list(pool(work, [starts[lane::_LANES] for lane in range(min(_LANES, len(starts)))]))
+
+
+def _moments(source: RowSource, pool: Pool) -> tuple[Doubles, Doubles]:
     """Mean and standard deviation (1 where constant) of every feature over all rows."""
     n, d = source.shape
-    mean, square = np.zeros(d), np.zeros(d)
-    for _, block in source.blocks():
-        mean += block.sum(axis=0, dtype=np.float64) / n
-    for _, block in source.blocks():
-        square += ((block - mean.astype(np.float32)) ** 2).sum(axis=0, dtype=np.float64)
-    return mean, _safe_deviation(square / n)
+
+    def add(starts: range, centre: npt.NDArray[np.float32] | None) -> Doubles:
+        total = np.zeros(d)
+        for start in starts:
+            block = source.read(slice(start, start + _READ_ROWS))
+            if centre is not None:
+                block = (block - centre) ** 2
+            total += block.sum(axis=0, dtype=np.float64)
+        return total
+
+    mean = sum(_in_lanes(n, partial(add, centre=None), pool), np.zeros(d)) / n
+    about = partial(add, centre=mean.astype(np.float32))
+    return mean, _safe_deviation(sum(_in_lanes(n, about, pool), np.zeros(d)) / n)
 
 
 def _safe_deviation(variance: Doubles) -> Doubles:
@@ -199,6 +219,7 @@ def _reader(
     centre: Doubles,
     spread: Doubles,
     keep_bytes: int,
+    pool: Pool,
 ) -> tuple[Callable[[int, int], npt.NDArray[np.float32]], npt.NDArray[np.float32] | None]:
     shift, factor = centre.astype(np.float32), (1 / spread).astype(np.float32)
 
@@ -212,8 +233,12 @@ def _reader(
     if n * (d + 1) * 4 > keep_bytes:
         return convert, None
     kept = np.empty((n, d + 1), dtype=np.float32)
-    for start in range(0, n, _READ_ROWS):
-        kept[start : start + _READ_ROWS] = convert(start, min(start + _READ_ROWS, n))
+
+    def keep(starts: range) -> None:
+        for start in starts:
+            kept[start : start + _READ_ROWS] = convert(start, min(start + _READ_ROWS, n))
+
+    _in_lanes(n, keep, pool)
     return (lambda start, stop: kept[start:stop]), kept
 
 
@@ -221,22 +246,27 @@ def _set_moments(
     read: Callable[[int, int], npt.NDArray[np.float32]],
     sets: npt.NDArray[np.uint8],
     d: int,
+    pool: Pool,
     *,
     standardise: bool,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Doubles]:
     """Mean and scale of every set, and X'X / n over all rows, in working coordinates."""
     n, n_sets = sets.shape
-    gram = np.zeros((d, d))
-    first, second = np.zeros((n_sets, d)), np.zeros((n_sets, d))
-    for start in range(0, n, _READ_ROWS):
-        stop = min(start + _READ_ROWS, n)
-        x = read(start, stop)[:, :-1]
-        gram += x.T @ x
-        # rows outside a set may lie far off: its variance is then a small difference
-        x, members = x.astype(np.float64), sets[start:stop].T.astype(np.float64)
-        first += members @ x
-        if standardise:
-            second += members @ x**2
+
+    def add(starts: range) -> tuple[Doubles, Doubles, Doubles]:
+        gram, first, second = np.zeros((d, d)), np.zeros((n_sets, d)), np.zeros((n_sets, d))
+        for start in starts:
+            stop = min(start + _READ_ROWS, n)
+            x = read(start, stop)[:, :-1]
+            gram += x.T @ x
+            # rows outside a set may lie far off: its variance is then a small difference
+            x, members = x.astype(np.float64), sets[start:stop].T.astype(np.float64)
+            first += members @ x
+            if standardise:
+                second += members @ x**2
+        return gram, first, second
+
+    gram, first, second = (sum(parts) for parts in zip(*_in_lanes(n, add, pool), strict=True))
     size = sets.sum(axis=0, dtype=np.int64)[:, None]
     mean = first / size
     scale = np.ones_like(mean)

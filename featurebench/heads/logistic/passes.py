@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Sums are taken within a lane and then over lanes in order: the same for any number of threads.
 LANES = 16
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 1024
 # Elements of a block's logits that are worked on at a time: as many as a core's cache holds.
 _CACHED = 131_072
 # exp of it times the number of classes is still a float32

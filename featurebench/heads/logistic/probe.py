@@ -54,14 +54,25 @@ class LinearModel:
 
     def predict_proba(self, X: Array) -> Floats:
         """Probabilities of rows of X, shape (n_rows, n_classes)."""
-        decision = X.astype(np.float64) @ self.coef.T + self.intercept
-        p = np.zeros((len(X), self.n_classes))
-        if len(self.coef) == 1:
-            second = expit(decision[:, 0])
-            p[:, self.present] = np.column_stack([1 - second, second])
-        else:
-            p[:, self.present] = softmax(decision, axis=1)
+        p: Floats = predict_candidates([self], X)[0]
         return p
+
+
+def predict_candidates(models: Sequence[LinearModel], X: Array) -> Floats:
+    """Probabilities of several models of the same classes, shape (n_models, n_rows, n_classes)."""
+    first = models[0]
+    coef = np.concatenate([model.coef for model in models])
+    dtype = np.result_type(X.dtype, np.float32)
+    decision = X.astype(dtype, copy=False) @ coef.T.astype(dtype)
+    decision = decision + np.concatenate([model.intercept for model in models])
+    by_model = decision.reshape(len(X), len(models), -1).swapaxes(0, 1)
+    p = np.zeros((len(models), len(X), first.n_classes))
+    if by_model.shape[2] == 1:
+        second = expit(by_model)
+        p[:, :, first.present] = np.concatenate([1 - second, second], axis=2)
+    else:
+        p[:, :, first.present] = softmax(by_model, axis=2)
+    return p
 
 
 class LogisticProbe(ManyFoldClassifier):
@@ -189,7 +200,7 @@ class LogisticProbe(ManyFoldClassifier):
         solved = self._solve(source, y, jobs, n_classes, scale=scale)
         for job, models in zip(jobs, solved, strict=True):
             X = source.read(job.test)
-            yield np.stack([model.predict_proba(X) for model in models]).astype(np.float32)
+            yield predict_candidates(models, X).astype(np.float32)
 
     def _fit_model(self, X: Array, y: Codes, candidate: float, n_classes: int) -> LinearModel:
         rows = np.arange(len(X))

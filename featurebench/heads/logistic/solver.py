@@ -132,6 +132,7 @@ def solve_logistic(
             row_weight=problem.row_weight,
             class_weight=_of_union(problem.class_weight),
             keep_bytes=keep_bytes,
+            pool=pool,
         )
         placed = design if device == "cpu" else on_device(design, device)
         settings: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "pool": pool}
