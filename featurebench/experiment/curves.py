@@ -9,9 +9,9 @@ from featurebench.errors import WorkerError
 from featurebench.evaluation import FewLabels, few_label_curve
 from featurebench.experiment.arms import arm_errors, reason_of
 from featurebench.experiment.hands import Work, send
-from featurebench.experiment.probes import BASELINE
+from featurebench.experiment.probes import BASELINE, device_of
 from featurebench.experiment.provenance import machine, versions
-from featurebench.experiment.tasks import Bench, bench_of
+from featurebench.experiment.tasks import ALONE, Bench, bench_of
 from featurebench.results import curve_folder, curve_id, is_complete_curve, save_curve
 
 if TYPE_CHECKING:
@@ -106,29 +106,30 @@ def draw_ordered(order: Order, arm: Arm) -> Drawn:
 def draw(bench: Bench, arm: Arm, progress: Callable[[int], None] | None = None) -> Drawn:
     """Draw an arm's curve; an error of the arm's own is its outcome."""
     config, study = bench.config, bench.study
-    metrics = tuple(dict.fromkeys([config.compare.metric, *_METRICS]))
+    head = bench.head(arm)
     try:
-        X, views = bench.rows(arm)
-        curve = few_label_curve(
-            bench.head(arm),
-            X,
-            study.tiles.labels,
-            bench.subsets(),
-            classes=study.tiles.classes,
-            arm=arm.name,
-            embedding=None if arm.spec is None else arm.spec.name,
-            head_name=arm.head,
-            params=arm.params,
-            fingerprint=arm.fingerprint,
-            seed=config.splits.seed,
-            metrics=metrics,
-            views=views,
-            threads=bench.threads,
-            progress=progress,
-        )
+        with ALONE:
+            X, views = bench.rows(arm)
+            curve = few_label_curve(
+                head,
+                X,
+                study.tiles.labels,
+                bench.subsets(),
+                classes=study.tiles.classes,
+                arm=arm.name,
+                embedding=None if arm.spec is None else arm.spec.name,
+                head_name=arm.head,
+                params=arm.params,
+                fingerprint=arm.fingerprint,
+                seed=config.splits.seed,
+                metrics=tuple(dict.fromkeys([config.compare.metric, *_METRICS])),
+                views=views,
+                threads=bench.threads,
+                progress=progress,
+            )
     except arm_errors() as error:
         return Drawn(arm, error=reason_of(error))
-    record = {"versions": versions(), "machine": machine(bench.threads, "cpu")}
+    record = {"versions": versions(), "machine": machine(bench.threads, device_of(head))}
     return Drawn(arm, replace(curve, provenance=record))
 
 

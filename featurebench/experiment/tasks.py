@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.floating[Any]]
 
 # What is measured, and how many threads work, holds for a whole process.
-_ALONE = threading.Lock()
+ALONE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,10 @@ class Task:
         As declared.
     folds
         Numbers of the folds in the plan's order.
-    kind
-        What is done on them: the out-of-fold predictions.
     """
 
     arm: Arm
     folds: tuple[int, ...]
-    kind: Literal["predict"] = "predict"
 
     def __str__(self) -> str:
         """Name the arm and its folds."""
@@ -199,9 +196,9 @@ def run_task(bench: Bench, task: Task, progress: Progress | None = None) -> Outc
     progress
         Called with the number of folds done.
     """
-    with _ALONE:
+    with ALONE:
         try:
-            return _KINDS[task.kind](bench, task, progress)
+            return _predict(bench, task, progress)
         except arm_errors() as error:
             return Outcome(task, error=reason_of(error))
 
@@ -234,9 +231,6 @@ def _predict(bench: Bench, task: Task, progress: Progress | None) -> Outcome:
         device,
         {"versions": versions(), "machine": machine(bench.threads, device)},
     )
-
-
-_KINDS: Mapping[str, Callable[[Bench, Task, Progress | None], Outcome]] = {"predict": _predict}
 
 
 @lru_cache(maxsize=1)

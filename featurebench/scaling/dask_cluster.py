@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from featurebench.errors import ConfigError, ExtractionError, FeatureBenchError
+from featurebench.errors import ConfigError, ExtractionError, FeatureBenchError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,9 +79,10 @@ def deal(
     ------
     ConfigError
         If Dask is not installed, the address is no scheduler's, or a count is not positive.
+    WorkerError
+        If items ended their workers whenever they were tried; all others are done.
     ExtractionError
-        If items ended their workers whenever they were tried (all others are done), or the
-        scheduler was lost.
+        If the scheduler was lost.
     Exception
         What ``function`` raised, as itself, as soon as it is known.
 
@@ -198,9 +199,9 @@ class _Dealer(Generic[Item, Result]):
         return ExtractionError(f"lost the Dask scheduler {self.address}{what}; {_RESUME}")
 
 
-def _poison(items: Iterable[object], others: str) -> ExtractionError:
+def _poison(items: Iterable[object], others: str) -> WorkerError:
     names = ", ".join(str(item) for item in items)
-    return ExtractionError(
+    return WorkerError(
         f"{names} ended the worker process each time (out of memory, as a rule); {others}; "
         "give the workers more memory and run the same command again"
     )

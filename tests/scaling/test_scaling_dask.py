@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from featurebench import errors
-from featurebench.errors import ConfigError, ExtractionError, FeatureBenchError, StoreMismatchError
+from featurebench.errors import (
+    ConfigError,
+    ExtractionError,
+    FeatureBenchError,
+    StoreMismatchError,
+    WorkerError,
+)
 from featurebench.scaling import dask_cluster, deal
 from featurebench.scaling.dask_cluster import LOOK_AHEAD, MAX_SUSPECTS
 
@@ -179,7 +185,7 @@ def test_an_item_that_always_ends_its_worker_is_named_and_others_are_done(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     results: list[int] = []
-    with pytest.raises(ExtractionError, match=r"^block 3 ended the worker process") as error:
+    with pytest.raises(WorkerError, match=r"^block 3 ended the worker process") as error:
         local(die_always, map(Block, range(12)), progress=results.append, retries=0)
     assert "\n" not in str(error.value)
     assert sorted(results) == [number for number in range(12) if number != 3]
@@ -189,7 +195,7 @@ def test_an_item_that_always_ends_its_worker_is_named_and_others_are_done(
 @pytest.mark.slow
 def test_it_stops_where_every_item_ends_its_worker() -> None:
     drawn = iter(map(Block, range(1000)))
-    with pytest.raises(ExtractionError, match="not one item's fault"):
+    with pytest.raises(WorkerError, match="not one item's fault"):
         local(die, drawn, retries=0)
     assert next(drawn).number <= MAX_SUSPECTS + 2 * LOOK_AHEAD
 
