@@ -65,7 +65,7 @@ def predict_candidates(models: Sequence[LinearModel], X: Array) -> Floats:
     dtype = np.result_type(X.dtype, np.float32)
     decision = X.astype(dtype, copy=False) @ coef.T.astype(dtype)
     decision = decision + np.concatenate([model.intercept for model in models])
-    by_model = decision.reshape(len(X), len(models), -1).swapaxes(0, 1)
+    by_model = decision.reshape(len(X), len(models), len(first.coef)).swapaxes(0, 1)
     p = np.zeros((len(models), len(X), first.n_classes))
     if by_model.shape[2] == 1:
         second = expit(by_model)
