@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from featurebench.errors import WorkerError
-from featurebench.evaluation import FewLabels, few_label_curve
+from featurebench.evaluation import few_label_curve
 from featurebench.experiment.arms import arm_errors, reason_of
 from featurebench.experiment.hands import Work, send
 from featurebench.experiment.probes import BASELINE, device_of
 from featurebench.experiment.provenance import machine, versions
-from featurebench.experiment.tasks import ALONE, Bench, bench_of
+from featurebench.experiment.tasks import ALONE, Bench, bench_of, few_labels_of
 from featurebench.results import curve_folder, curve_id, is_complete_curve, save_curve
 
 if TYPE_CHECKING:
@@ -39,15 +39,9 @@ class Drawn:
     error: str | None = None
 
 
-def settings_of(config: ExperimentConfig) -> FewLabels | None:
-    """Give the sizes that the experiment file asks for, if any."""
-    section = config.few_labels
-    return None if section is None else FewLabels(**section.model_dump(exclude={"heads"}))
-
-
 def curve_folder_of(config: ExperimentConfig, arm: Arm, plan_id: str) -> Path | None:
     """Folder of the curve that an arm is to have, or None."""
-    few, section = settings_of(config), config.few_labels
+    few, section = few_labels_of(config), config.few_labels
     if few is None or section is None or arm.entry is None or arm.head == BASELINE:
         return None
     if section.heads is not None and arm.entry not in section.heads:

@@ -152,15 +152,15 @@ class Bench:
 
     def subsets(self) -> Subsets:
         """Draw the smaller training sets that all arms are fitted on."""
-        section = self.config.few_labels
-        if section is None:
+        few = few_labels_of(self.config)
+        if few is None:
             raise ResultsError("the experiment file has no few_labels: there is nothing to draw")
         if self._subsets is None:
             study = self.study
             self._subsets = draw_subsets(
                 study.tiles.labels,
                 study.plan,
-                FewLabels(**section.model_dump(exclude={"heads"})),
+                few,
                 groups=study.groups,
                 patients=study.patients,
             )
@@ -186,6 +186,12 @@ class Bench:
             return X, None
         others = [store.load(spec, study.rows) for spec in arm.views]
         return X, Views(others, train=use.train, average=use.average)
+
+
+def few_labels_of(config: ExperimentConfig) -> FewLabels | None:
+    """Give the sizes that the experiment file asks for, if any."""
+    section = config.few_labels
+    return None if section is None else FewLabels(**section.model_dump(exclude={"heads"}))
 
 
 def run_task(bench: Bench, task: Task, progress: Progress | None = None) -> Outcome:
