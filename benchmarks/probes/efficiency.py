@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.probes.clock import Section, Way
 from benchmarks.probes.cohort import make_task
 from benchmarks.probes.linear import OURS, USEFUL, solve_ours
+from featurebench.heads.logistic.blocks import BLOCK_ROWS
 from featurebench.heads.logistic.lockstep import SLOT_COLUMNS
-from featurebench.heads.logistic.passes import BLOCK_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

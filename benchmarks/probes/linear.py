@@ -37,6 +37,7 @@ USEFUL = tuple(np.geomspace(1e-4, 5e-3, 4).tolist())
 GRID = tuple(np.logspace(-4, 1, 10).tolist())
 OURS = "featurebench"
 PEERS: dict[str, dict[str, Any]] = {
+    "GridSearchCV, tol 1e-8": {"tol": 1e-8, "max_iter": 10_000},
     "GridSearchCV, tol 1e-6": {"tol": 1e-6, "max_iter": 10_000},
     "GridSearchCV, defaults": {},
 }

@@ -10,15 +10,21 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import eigh
 
+from featurebench.heads.logistic.blocks import by_membership, in_order
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from featurebench.heads.logistic.blocks import Blocks
     from featurebench.heads.rows import RowSource
     from featurebench.heads.threads import Pool
+
+    Reader = Callable[[int, int], npt.NDArray[np.float32]]
 
 # Of numpy, or of torch where the design is on a device.
 Array = Any
 Doubles = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 # Working rows up to this many bytes are kept in memory; beyond, they are converted at each pass.
 KEEP_BYTES = 2**30
 # Rows read at a time, and pieces that sums are made of, whatever the number of threads.
@@ -34,7 +40,8 @@ class Design:
 
     Working coordinates are x - centre (divided by ``spread`` where features are standardised),
     followed by a 1. The features that training set s sees are ``scale[s] * (x - mean[s])``; so
-    models are fitted on standardised features while X itself is never copied per fold.
+    models are fitted on standardised features while X itself is never copied per fold. Rows that
+    are kept in memory stand in an order of their own, y, sets and weights with them.
 
     Parameters
     ----------
@@ -59,6 +66,8 @@ class Design:
         (d + 1, d + 1), and eigenvalues, shape (d + 1,).
     centre, spread
         Of the working coordinates in those of X, float64, shape (d,).
+    blocks
+        What rows a pass takes at a time, and which sets they concern.
     kept
         All working rows where they fit in memory, shape (n, d + 1).
     """
@@ -76,6 +85,7 @@ class Design:
     spectrum: Array
     centre: Array
     spread: Array
+    blocks: Blocks
     kept: Array | None = None
 
     @property
@@ -137,7 +147,16 @@ def lay_out(
     # as the reader has them, so that coefficients of X are exact
     centre = centre.astype(np.float32).astype(np.float64)
     spread = 1 / (1 / spread).astype(np.float32).astype(np.float64)
-    read, kept = _reader(source, centre, spread, keep_bytes, pool)
+    convert = _converter(source, centre, spread)
+    n, d = source.shape
+    if n * (d + 1) * 4 > keep_bytes:
+        read, kept, blocks = convert, None, in_order(sets)
+    else:
+        order, blocks = by_membership(sets)
+        kept = _keep(convert, order, d + 1, pool)
+        read = partial(_stretch, kept)
+        y, sets = y[order], sets[order]
+        row_weight = None if row_weight is None else row_weight[order]
     mean, scale, gram = _set_moments(read, sets, source.shape[1], pool, standardise=standardise)
     basis, spectrum = _eigenbasis(gram)
     total, prior = _class_shares(y, sets, n_classes, row_weight, class_weight)
@@ -155,6 +174,7 @@ def lay_out(
         spectrum,
         centre,
         spread,
+        blocks,
         kept,
     )
 
@@ -181,8 +201,7 @@ def on_device(design: Design, device: str) -> Design:
         return replace(
             design, read=lambda a, b: torch.from_numpy(design.read(a, b)).to(device), **moved
         )
-    rows = moved["kept"]
-    return replace(design, read=lambda a, b: rows[a:b], **moved)
+    return replace(design, read=partial(_stretch, moved["kept"]), **moved)
 
 
 def _in_lanes(n_rows: int, work: Callable[[range], Any], pool: Pool) -> list[Any]:
@@ -214,32 +233,36 @@ def _safe_deviation(variance: Doubles) -> Doubles:
     return np.where(deviation > 0, deviation, 1)
 
 
-def _reader(
-    source: RowSource,
-    centre: Doubles,
-    spread: Doubles,
-    keep_bytes: int,
-    pool: Pool,
-) -> tuple[Callable[[int, int], npt.NDArray[np.float32]], npt.NDArray[np.float32] | None]:
+def _converter(source: RowSource, centre: Doubles, spread: Doubles) -> Reader:
     shift, factor = centre.astype(np.float32), (1 / spread).astype(np.float32)
 
-    def convert(start: int, stop: int) -> npt.NDArray[np.float32]:
+    def convert(start: int, stop: int) -> Singles:
         block = np.ones((stop - start, len(shift) + 1), dtype=np.float32)
         np.subtract(source.read(slice(start, stop)), shift, out=block[:, :-1])
         block[:, :-1] *= factor
         return block
 
-    n, d = source.shape
-    if n * (d + 1) * 4 > keep_bytes:
-        return convert, None
-    kept = np.empty((n, d + 1), dtype=np.float32)
+    return convert
+
+
+def _keep(convert: Reader, order: npt.NDArray[np.int64], n_columns: int, pool: Pool) -> Singles:
+    """All working rows in an order, converted as they stand."""
+    n = len(order)
+    kept = np.empty((n, n_columns), dtype=np.float32)
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
 
     def keep(starts: range) -> None:
         for start in starts:
-            kept[start : start + _READ_ROWS] = convert(start, min(start + _READ_ROWS, n))
+            stop = min(start + _READ_ROWS, n)
+            kept[place[start:stop]] = convert(start, stop)
 
     _in_lanes(n, keep, pool)
-    return (lambda start, stop: kept[start:stop]), kept
+    return kept
+
+
+def _stretch(rows: Array, start: int, stop: int) -> Array:
+    return rows[start:stop]
 
 
 def _set_moments(

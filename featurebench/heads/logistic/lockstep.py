@@ -148,7 +148,12 @@ def _blank(design: Design, n_columns: int) -> Array:
 
 
 class _Slots:
-    """The models that are being solved, one per slot, in the eigenbasis of the design."""
+    """The models that are being solved, one per slot, in coordinates of their own.
+
+    Along the features these are the design's eigenbasis; along the classes, the eigenvectors of
+    the model's mean of diag(p) - p p'. There the Hessian is nearly diagonal: were p and x
+    independent, it would be the Kronecker product of the two.
+    """
 
     def __init__(self, design: Design, n_slots: int, n_columns: int, pool: Pool) -> None:
         self.design, self.pool = design, pool
@@ -156,6 +161,7 @@ class _Slots:
         blank = _blank(design, n_columns)
         self.w = design.xp.stack([blank] * n_slots)
         self.g, self.p = design.xp.zeros_like(self.w), design.xp.zeros_like(self.w)
+        self.classes = design.xp.stack([self._eye(n_columns)] * n_slots)
         self.curvature = self.w[:, :, 0] * 0
         self.pairs = CurvaturePairs(self.w, design.xp)
         self.model = np.zeros(n_slots, dtype=np.int64)
@@ -180,16 +186,21 @@ class _Slots:
 
     def fill(self, slot: int, model: int, set_index: int, C: float, weights: Array) -> None:
         self.model[slot], self.set_of[slot], self.C[slot] = model, set_index, C
-        self.w[slot] = to_rotated(self.design, weights[None], self.set_of[slot : slot + 1])[0]
+        part = slice(slot, slot + 1)
+        share = to_numpy(self.design.prior[set_index])
+        seen = np.diag(share) - np.outer(share, share)
+        if self.curvature.shape[1] == 1:
+            seen = seen[1:, 1:]
+        self.curvature[part], self.classes[part] = self._class_axes(seen[None])
+        self.w[slot] = to_rotated(
+            self.design, weights[None], self.set_of[part], self.classes[part]
+        )[0]
         self.p[slot], self.g[slot] = 0, 0
         self.f[slot], self.slope[slot], self.t[slot] = np.inf, 0, 1
         self.fresh[slot], self.n_iter[slot], self.halvings[slot] = True, 0, 0
         self.stalled[slot], self.least[slot], self.decrements[slot] = 0, np.inf, np.inf
         self.marks[slot], self.marked_at[slot] = np.inf, 0
         self.pairs.forget(slot)
-        share = self.design.prior[set_index]
-        columns = share[1:] if self.curvature.shape[1] == 1 else share
-        self.curvature[slot] = columns * (1 - columns)
 
     def drop(self, slots: npt.NDArray[np.intp]) -> None:
         if not len(slots):
@@ -203,7 +214,9 @@ class _Slots:
     def unload(self, slot: int, found: Solution) -> None:
         model = self.model[slot]
         part = slice(slot, slot + 1)
-        found.weights[model] = to_working(self.design, self.w[part], self.set_of[part])[0]
+        found.weights[model] = to_working(
+            self.design, self.w[part], self.set_of[part], self.classes[part]
+        )[0]
         found.objective[model] = self.f[slot]
         found.gap[model] = self.gap()[slot]
         found.n_iter[model] = self.n_iter[slot]
@@ -212,23 +225,45 @@ class _Slots:
         """Evaluate all models at their trial points; move those that improve enough."""
         look = self.ticks % _REFRESH == 1
         trial = self.w + self._like(self.t) * self.p
-        f, g, curvature = self._evaluate(trial, curvature=look)
+        f, g, seen = self._evaluate(trial, curvature=look)
         slope = to_numpy((self.p * g).sum(axis=(1, 2), dtype=self.design.xp.float64))
         lower = f <= self.f + _ARMIJO * self.t * self.slope
         hidden = (f <= self.f + _HIDDEN * np.abs(f)) & (abs(slope) <= _FLATTER * abs(self.slope))
         self.moved = self.fresh | lower | hidden
-        if curvature is not None:
-            self.curvature = curvature
         s, y = trial - self.w, g - self.g
         at = self._mask(self.moved)
         self.w[at], self.g[at] = trial[at], g[at]
         self.f = np.where(self.moved, f, self.f)
+        if seen is not None:
+            s, y = self._turn(seen, s, y)
         self._direct(s, y, new_curvature=look)
         self.n_iter += 1
         self.halvings = np.where(self.moved, 0, self.halvings + 1)
         self.t = np.where(self.moved, 1.0, self.t / 2)
         self.fresh = self.fresh & ~self.moved
         self.ticks += 1
+
+    def _turn(self, seen: Array64, s: Array, y: Array) -> tuple[Array, Array]:
+        """Take up new axes along the classes; all that is in old ones goes along."""
+        old = self.classes
+        self.curvature, self.classes = self._class_axes(seen)
+        turn = self.classes.swapaxes(1, 2) @ old
+        self.w, self.g, self.p = turn @ self.w, turn @ self.g, turn @ self.p
+        self.pairs.turn(turn)
+        return turn @ s, turn @ y
+
+    def _class_axes(self, seen: Array64) -> tuple[Array, Array]:
+        """Eigenvalues and eigenvectors of means of diag(p) - p p', both of shape (M, K[, K]).
+
+        Along equal changes of all classes, which change nothing, the curvature is taken to be as
+        in the mean.
+        """
+        n_columns = seen.shape[-1]
+        if n_columns > 1:
+            mean = np.trace(seen, axis1=1, axis2=2) / n_columns
+            seen = seen + mean[:, None, None] / n_columns
+        values, vectors = np.linalg.eigh(seen)
+        return self._typed(values), self._typed(vectors)
 
     def _direct(self, s: Array, y: Array, *, new_curvature: bool) -> None:
         flat = (self.size, -1)
@@ -271,20 +306,19 @@ class _Slots:
         hessian[..., -1] -= penalty[..., 0]
         return 1 / hessian.clip(1e-12, None)
 
-    def _evaluate(self, trial: Array, *, curvature: bool) -> tuple[Array64, Array, Array | None]:
+    def _evaluate(self, trial: Array, *, curvature: bool) -> tuple[Array64, Array, Array64 | None]:
         """Objective and rotated gradient of every slot at its trial point."""
         design, set_of = self.design, self.set_of
-        weights = to_working(design, trial, set_of, self.pool)
+        weights = to_working(design, trial, set_of, self.classes, self.pool)
         sums = sum_up(design, weights, set_of, self.pool, curvature=curvature)
-        shape = (trial.shape[1], trial.shape[0], trial.shape[2])
-        gradient = design.xp.asarray(sums.gradient).reshape(shape).swapaxes(0, 1) + 0
-        rotated = _rotate_gradient(design, gradient, set_of, self.pool)
+        gradient = design.xp.asarray(sums.gradient).swapaxes(0, 1)
+        rotated = _rotate_gradient(design, gradient, set_of, self.classes, self.pool)
         penalty = self._like(1 / self.C)
         rotated[..., :-1] += penalty * trial[..., :-1]
         square = to_numpy((trial[..., :-1] ** 2).sum(axis=(1, 2), dtype=design.xp.float64))
         seen = None
         if sums.curvature is not None:
-            seen = self._typed((sums.curvature / design.total_weight[set_of]).T)
+            seen = to_numpy(sums.curvature / design.total_weight[set_of][:, None, None])
         return to_numpy(sums.loss) + square / (2 * self.C), rotated, seen
 
     def gap(self) -> Array64:
@@ -330,6 +364,9 @@ class _Slots:
         """Give one number per slot the type and shape to go with the weights."""
         return self._typed(values)[:, None, None]
 
+    def _eye(self, n_columns: int) -> Array:
+        return self._typed(np.eye(n_columns))
+
     def _typed(self, values: Any) -> Array:  # noqa: ANN401
         xp = self.design.xp
         if xp is np:
@@ -341,16 +378,16 @@ class _Slots:
         return slots if self.design.xp is np else self.design.xp.as_tensor(slots)
 
 
-def to_working(design: Design, rotated: Array, set_of: Ints, pool: Pool = map) -> Array:
-    """Weights on working rows of rotated weights of each model's set, both (M, K, d + 1)."""
+def to_working(
+    design: Design, rotated: Array, set_of: Ints, classes: Array, pool: Pool = map
+) -> Array:
+    """Weights on working rows of those along each model's own axes, both (M, K, d + 1)."""
     weights = design.xp.empty_like(rotated)
 
     def run(first: int) -> None:
         part = slice(first, first + _ROWS)
         sets = set_of[part]
-        w = (rotated[part].reshape(-1, design.n_columns) @ design.basis.T).reshape(
-            rotated[part].shape
-        )
+        w = _along(classes[part] @ rotated[part], design.basis.T)
         w[..., :-1] *= design.scale[sets][:, None, :]
         w[..., -1] -= (w[..., :-1] @ design.mean[sets][:, :, None])[..., 0]
         weights[part] = w
@@ -365,17 +402,19 @@ def penalty_of(design: Design, weights: Array, set_of: Ints) -> Array64:
     return to_numpy((own**2).sum(axis=(1, 2), dtype=design.xp.float64))
 
 
-def to_rotated(design: Design, weights: Array, set_of: Ints) -> Array:
+def to_rotated(design: Design, weights: Array, set_of: Ints, classes: Array) -> Array:
     """Undo `to_working`."""
     w = weights + 0
     w[..., -1] += (w[..., :-1] @ design.mean[set_of][:, :, None])[..., 0]
     w[..., :-1] /= design.scale[set_of][:, None, :]
-    return (w.reshape(-1, design.n_columns) @ design.basis).reshape(w.shape)
+    return classes.swapaxes(1, 2) @ _along(w, design.basis)
 
 
-def _rotate_gradient(design: Design, gradient: Array, set_of: Ints, pool: Pool) -> Array:
-    """Gradient by rotated weights, of the one by weights on working rows, both (M, K, d + 1)."""
-    rotated = design.xp.empty_like(gradient)
+def _rotate_gradient(
+    design: Design, gradient: Array, set_of: Ints, classes: Array, pool: Pool
+) -> Array:
+    """Gradient along own axes, of the one by weights on working rows, both (M, K, d + 1)."""
+    rotated = design.xp.zeros_like(gradient + 0)
 
     def run(first: int) -> None:
         part = slice(first, first + _ROWS)
@@ -383,7 +422,12 @@ def _rotate_gradient(design: Design, gradient: Array, set_of: Ints, pool: Pool) 
         g = gradient[part] + 0
         g[..., :-1] -= g[..., -1:] * design.mean[sets][:, None, :]
         g[..., :-1] *= design.scale[sets][:, None, :]
-        rotated[part] = (g.reshape(-1, design.n_columns) @ design.basis).reshape(g.shape)
+        rotated[part] = classes[part].swapaxes(1, 2) @ _along(g, design.basis)
 
     list(pool(run, range(0, len(set_of), _ROWS)))
     return rotated
+
+
+def _along(rows: Array, basis: Array) -> Array:
+    turned: Array = (rows.reshape(-1, len(basis)) @ basis).reshape(rows.shape)
+    return turned

@@ -52,6 +52,13 @@ class CurvaturePairs:
         self.s, self.y = self.s[models], self.y[models]
         self.sy, self.yhy = self.sy[models], self.yhy[models]
 
+    def turn(self, axes: Array) -> None:
+        """Give all pairs along new axes of the classes; ``axes`` (M, K, K) takes old to new."""
+        n_models, n_columns = axes.shape[:2]
+        shape = (n_models, MEMORY, n_columns, -1)
+        for pairs in (self.s, self.y):
+            pairs[:] = (axes[:, None] @ pairs.reshape(shape)).reshape(pairs.shape)
+
     def advance(
         self,
         s: Array,

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # Sums are taken within a lane and then over lanes in order: the same for any number of threads.
 LANES = 16
-BLOCK_ROWS = 1024
 # Elements of a block's logits that are worked on at a time: as many as a core's cache holds.
 _CACHED = 131_072
 # exp of it times the number of classes is still a float32
@@ -34,9 +33,9 @@ class Sums:
     loss
         Weighted sum of cross-entropies, float64, shape (M,).
     gradient
-        Its gradient by the weights on working rows, shape (K M, d + 1), class by class.
+        Its gradient by the weights on working rows, shape (K, M, d + 1), class by class.
     curvature
-        Weighted sum of p (1 - p), float64, shape (K, M); None where not asked for.
+        Weighted sum of diag(p) - p p', float64, shape (M, K, K); None where not asked for.
     """
 
     loss: Array
@@ -50,6 +49,14 @@ class Sums:
             self.gradient += other.gradient
         if self.curvature is not None:
             self.curvature += other.curvature
+
+    def add_to(self, models: npt.NDArray[np.intp], other: Sums) -> None:
+        """Add the sums of some of the models."""
+        self.loss[models] += other.loss
+        if self.gradient is not None and other.gradient is not None:
+            self.gradient[:, models] += other.gradient
+        if self.curvature is not None and other.curvature is not None:
+            self.curvature[models] += other.curvature
 
 
 def sum_up(
@@ -75,17 +82,23 @@ def sum_up(
     gradient, curvature
         What is summed besides the loss.
     """
-    n_columns = weights.shape[1]
-    # class by class, so that a softmax over classes runs along contiguous models
-    by_class = weights.swapaxes(0, 1).reshape(-1, weights.shape[2])
-    size = min(BLOCK_ROWS, -(-design.n_rows // 4))
-    starts = range(0, design.n_rows, size)
-    lanes = [starts[lane::LANES] for lane in range(min(LANES, len(starts)))]
+    models = _Columns(weights.swapaxes(0, 1) + 0, set_of)
+    wanted = design.blocks.needed[:, set_of]
+    numbers = np.flatnonzero(wanted.any(axis=1)).tolist()
+    lanes = [numbers[lane::LANES] for lane in range(min(LANES, len(numbers)))]
 
-    def run(lane: range) -> Sums:
-        total = _nothing(design, by_class, n_columns, gradient=gradient, curvature=curvature)
-        for start in lane:
-            _add_block(design, by_class, set_of, (start, min(start + size, design.n_rows)), total)
+    def run(lane: list[int]) -> Sums:
+        total = _nothing(design, models, gradient=gradient, curvature=curvature)
+        for number in lane:
+            bounds = design.blocks.bounds[number]
+            if wanted[number].all():
+                _add_block(design, models, bounds, total)
+                continue
+            some = np.flatnonzero(wanted[number])
+            few = models.of(some)
+            part = _nothing(design, few, gradient=gradient, curvature=curvature)
+            _add_block(design, few, bounds, part)
+            total.add_to(some, part)
         return total
 
     parts: Iterator[Sums] = iter(pool(run, lanes))
@@ -100,15 +113,24 @@ def to_numpy(values: Any) -> npt.NDArray[Any]:  # noqa: ANN401
     return values if isinstance(values, np.ndarray) else np.asarray(values.cpu().numpy())
 
 
-def _nothing(
-    design: Design, by_class: Array, n_columns: int, *, gradient: bool, curvature: bool
-) -> Sums:
-    n_models = len(by_class) // n_columns
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """Weights (K, M, d + 1), so that a softmax runs along contiguous models; and their sets."""
+
+    weights: Array
+    set_of: Ints
+
+    def of(self, models: npt.NDArray[np.intp]) -> _Columns:
+        return _Columns(self.weights[:, models], self.set_of[models])
+
+
+def _nothing(design: Design, models: _Columns, *, gradient: bool, curvature: bool) -> Sums:
+    n_columns, n_models = models.weights.shape[:2]
     double = design.total_weight
     return Sums(
         _zeros(design, (n_models,), like=double),
-        _zeros(design, tuple(by_class.shape), like=by_class) if gradient else None,
-        _zeros(design, (n_columns, n_models), like=double) if curvature else None,
+        _zeros(design, tuple(models.weights.shape), like=models.weights) if gradient else None,
+        _zeros(design, (n_models, n_columns, n_columns), like=double) if curvature else None,
     )
 
 
@@ -118,22 +140,20 @@ def _zeros(design: Design, shape: tuple[int, ...], *, like: Array) -> Array:
     return zeros
 
 
-def _add_block(
-    design: Design, by_class: Array, set_of: Ints, block: tuple[int, int], total: Sums
-) -> None:
+def _add_block(design: Design, models: _Columns, block: tuple[int, int], total: Sums) -> None:
     start, stop = block
     x = design.read(start, stop)
-    logits = x @ by_class.T
-    n_models = len(set_of)
+    n_columns, n_models, width = models.weights.shape
+    logits = x @ models.weights.reshape(-1, width).T
     step = max(16, _CACHED // logits.shape[1]) if design.xp is np else stop - start
     for first in range(start, stop, step):
         last = min(first + step, stop)
-        z = logits[first - start : last - start].reshape(last - first, -1, n_models)
-        weight = _row_weights(design, set_of, (first, last), like=z)
-        part = _softmax_residual if z.shape[1] > 1 else _logistic_residual
+        z = logits[first - start : last - start].reshape(last - first, n_columns, n_models)
+        weight = _row_weights(design, models.set_of, (first, last), like=z)
+        part = _softmax_residual if n_columns > 1 else _logistic_residual
         part(design.xp, z, design.y[first:last], weight, total)
     if total.gradient is not None:
-        total.gradient += logits.T @ x
+        total.gradient += (logits.T @ x).reshape(models.weights.shape)
 
 
 def _row_weights(design: Design, set_of: Ints, block: tuple[int, int], *, like: Array) -> Array:
@@ -176,12 +196,25 @@ def _softmax_residual(xp: Any, z: Array, y: Ints, weight: Array, total: Sums) ->
     if total.curvature is not None:
         p = z / norm[:, None, :]
         p[rows, y] = truth / norm
-        p *= 1 - p
-        p *= weight[:, None, :]
-        total.curvature += p.sum(axis=0, dtype=xp.float64)
+        total.curvature += _covariance(xp, p, weight)
     factor = weight / norm
     z *= factor[:, None, :]
     z[rows, y] = -others * factor
+
+
+def _covariance(xp: Any, p: Array, weight: Array) -> Array:  # noqa: ANN401
+    """Weighted sum over the rows of diag(p) - p p', of probabilities (rows, K, M)."""
+    weighted = p * weight[:, None, :]
+    by_model = [_contiguous(xp, part.swapaxes(0, 2)) for part in (weighted, p)]
+    products = by_model[0] @ by_model[1].swapaxes(1, 2)
+    sums = weighted.sum(axis=0, dtype=xp.float64).T
+    eye = xp.eye(p.shape[1], dtype=xp.float64, **({} if xp is np else {"device": p.device}))
+    covariance: Array = sums[:, :, None] * eye - products
+    return covariance
+
+
+def _contiguous(xp: Any, values: Array) -> Array:  # noqa: ANN401
+    return np.ascontiguousarray(values) if xp is np else values.contiguous()
 
 
 def _logistic_residual(xp: Any, z: Array, y: Ints, weight: Array, total: Sums) -> None:  # noqa: ANN401
@@ -195,5 +228,6 @@ def _logistic_residual(xp: Any, z: Array, y: Ints, weight: Array, total: Sums) -
     total.loss += (weight * loss).sum(axis=0, dtype=xp.float64)
     wrong = xp.where(flat >= 0, xp.ones_like(small), small) / (1 + small)
     if total.curvature is not None:
-        total.curvature += (weight * wrong * (1 - wrong)).sum(axis=0, dtype=xp.float64)
+        spread = (weight * wrong * (1 - wrong)).sum(axis=0, dtype=xp.float64)
+        total.curvature += spread[:, None, None]
     xp.multiply(wrong, weight * sign, out=flat)
