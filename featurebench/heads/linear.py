@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError
 
+from featurebench.heads.positive import solve_positive
 from featurebench.heads.rows import BLOCK_ROWS
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ class LinearScores:
 
 
 # From so many systems on one eigendecomposition is less work than a decomposition of each.
-_MANY = 4
+_MANY = 20
 
 
 def solve_shifted(matrix: Doubles, rhs: Doubles, terms: Sequence[tuple[float, float]]) -> Doubles:
     """Solve ``(factor * matrix + shift * identity) x = rhs`` for several factors and shifts.
 
-    Few by a Cholesky decomposition each, which is least work; many by one eigendecomposition, which
-    numpy lets several threads do at a time. In float64 either is exact at weak penalties.
+    Few by a Cholesky decomposition each, which is least work; many by one eigendecomposition. In
+    float64 either is exact at weak penalties.
 
     Parameters
     ----------
@@ -102,9 +103,7 @@ def _by_cholesky(matrix: Doubles, rhs: Doubles, terms: Sequence[tuple[float, flo
     for solution, (factor, shift) in zip(solutions, terms, strict=True):
         shifted = factor * matrix
         np.einsum("ii->i", shifted)[:] += shift
-        # Symmetric, so its transpose is itself in the order that LAPACK takes uncopied.
-        decomposed = cho_factor(shifted.T, lower=True, overwrite_a=True, check_finite=False)
-        solution[:] = cho_solve(decomposed, rhs, check_finite=False)
+        solution[:] = solve_positive(shifted, rhs)
     return solutions
 
 

@@ -9,7 +9,9 @@ import pytest
 from featurebench.heads.logistic.blocks import BLOCK_ROWS, by_membership, in_order
 
 
-def sets_of_folds(n_rows: int, n_folds: int, n_repeats: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+def sets_of_folds(
+    n_rows: int, n_folds: int, n_repeats: int, seed: int = 0
+) -> npt.NDArray[np.uint8]:
     """One column per fold and repeat: 1 where a row is trained on."""
     rng = np.random.default_rng(seed)
     columns = []
