@@ -101,7 +101,7 @@ class Bench:
         networks = [self._peer_network(backbone) for backbone in backbones]
         started = time.perf_counter()
         for network in networks:
-            config = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
+            config = resolve_data_config({}, model=network)
             transform = create_transform(**config, is_training=False)
             loader = DataLoader(
                 TileFiles(self.files, transform),

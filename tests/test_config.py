@@ -102,12 +102,25 @@ def test_wrong_override_is_named(tmp_path: Path, override: str, message: str) ->
             "got manifest and folder",
         ),
         (MINIMAL.replace("tiles.csv", "t.csv, patient_regex: x"), "patient_regex goes with folder"),
-        (MINIMAL.replace("manifest: tiles.csv", "folder: t, root: r"), "go with manifest only"),
+        (MINIMAL.replace("manifest: tiles.csv", "folder: t, root: r"), "root goes with manifest"),
+        (
+            MINIMAL.replace("tiles.csv", "t.csv, class_names: [a, b]"),
+            "class_names go with medmnist",
+        ),
+        (
+            MINIMAL.replace("manifest: tiles.csv", "medmnist: a.npz, columns: {label: a}"),
+            "columns go with manifest only",
+        ),
+        (MINIMAL + "splits: {given: split, repeats: 2}", "repeats is 2, remove it"),
+        (MINIMAL + "splits: {given: split, holdout: [0.7, 0.1, 0.2]}", "two ways to one split"),
         (
             MINIMAL + "finetune: [{model: x, learning_rat: 1}]",
-            "unknown key 'finetune.0.learning_rat': did you mean 'learning_rate'?",
+            "finetune.0: unknown key 'learning_rat': did you mean 'learning_rate'?",
         ),
-        (MINIMAL + "finetune: [{model: x, strategy: lora}]", "finetune.0.strategy"),
+        (
+            MINIMAL + "finetune: [{model: x, strategy: lorra}]",
+            "finetune.0: strategy 'lorra' does not exist: did you mean 'lora'?",
+        ),
     ],
 )
 def test_mistake_in_the_file_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -213,7 +226,9 @@ def test_absent_and_oversized_files_are_refused(tmp_path: Path) -> None:
 
 def test_exponents_are_numbers(tmp_path: Path) -> None:
     text = MINIMAL + "finetune: [{model: x, learning_rate: 1e-4}]"
-    assert load_config(write(tmp_path, text)).finetune[0].learning_rate == pytest.approx(1e-4)
+    assert load_config(write(tmp_path, text)).finetune[0].recipe.learning_rate == pytest.approx(
+        1e-4
+    )
 
 
 def test_sections_are_frozen(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def make_run(**changes: object) -> RunResult:
         y_prob=y_prob,
         scores=(FoldScore(0, 0, "accuracy", 0.5, 3), FoldScore(0, 1, "roc_auc", float("nan"), 3)),
         cost=Cost(1.5, 2.5, 0.0, 100.0),
-        extraction_cost=Cost(3.0, 5.0, 0.0, 250.0),
+        extraction_cost=Cost(3.0, 5.0, 0.0, 250.0, 0.0, 600, None, 8.5),
+        embedding_costs={"net.package@00000000": Cost(3.0, 5.0, 0.0, 250.0, 0.0, 600, None, 8.5)},
         details={"folds": [{"C": 0.1}]},
         provenance={"versions": {"numpy": "2"}},
     )
@@ -69,6 +70,7 @@ def test_run_comes_back_as_it_was(tmp_path: Path) -> None:
         "params",
         "cost",
         "extraction_cost",
+        "embedding_costs",
         "classes",
         "details",
         "run_id",
@@ -124,6 +126,19 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(header | {"schema_version": 99}))
     with pytest.raises(ResultsError, match="upgrade"):
         load_run(folder)
+
+
+def test_run_of_before_there_were_bytes_and_energy_is_read(tmp_path: Path) -> None:
+    folder = save_run(make_run(), tmp_path)
+    header = json.loads((folder / "run.json").read_text())
+    old = {"wall_s": 1.5, "cpu_s": 2.5, "gpu_s": 0.0, "peak_memory_mb": 100.0}
+    header |= {"cost": old, "extraction_cost": old}
+    del header["embedding_costs"]
+    (folder / "run.json").write_text(json.dumps(header))
+    run = load_run(folder)
+    assert run.cost == run.extraction_cost == Cost(1.5, 2.5, 0.0, 100.0)
+    assert (run.cost.bytes_read, run.cost.energy_j, run.cost.trials) == (None, None, 0)
+    assert run.embedding_costs == {}
 
 
 def test_run_copied_into_another_runs_folder_is_refused(tmp_path: Path) -> None:

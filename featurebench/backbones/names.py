@@ -36,7 +36,7 @@ class Architecture:
     def pretrained_cfg(self) -> dict[str, Any]:
         """Preprocessing, classifier and weight source that timm has for this tag."""
         cfg = timm.get_pretrained_cfg(self.full_name)
-        return {} if cfg is None else dict(cfg.to_dict())  # type: ignore[no-untyped-call]
+        return {} if cfg is None else dict(cfg.to_dict())
 
 
 def find_architecture(model: str) -> Architecture:

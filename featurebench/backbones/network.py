@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
+from timm.models import group_parameters
 
 from featurebench.backbones.hub import check_hub, hub_error
 from featurebench.backbones.layouts import load_checkpoint, load_in_order
@@ -133,6 +134,34 @@ def reset_classifier(network: torch.nn.Module, num_classes: int, *, seed: int = 
         network.reset_classifier(num_classes)  # type: ignore[operator]
 
 
+def parameter_groups(network: torch.nn.Module) -> list[list[str]]:
+    """Group the names of a network's parameters by depth as timm does, coarsely.
+
+    Parameters
+    ----------
+    network
+        Of timm; of another, or one that timm does not group, each child is a group, and of a child
+        that is a sequence each of its own. What no child holds goes with the first.
+
+    Returns
+    -------
+    list of list of str
+        From input to output; every parameter stands in exactly one group.
+    """
+    if hasattr(network, "group_matcher"):
+        try:
+            matcher = network.group_matcher(coarse=True)  # type: ignore[operator]
+        except AssertionError:  # as timm says that this architecture has no coarse groups
+            matcher = network.group_matcher(coarse=False)  # type: ignore[operator]
+        return list(group_parameters(network, matcher).values())
+    groups: dict[str, list[str]] = {}
+    for name, _ in network.named_parameters():
+        groups.setdefault(_child_of(name, network), []).append(name)
+    loose = groups.pop("", [])
+    first, *others = groups.values() or [[]]
+    return [loose + first, *others]
+
+
 def with_image_size(
     preprocessing: Mapping[str, Any] | None, model_args: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -162,6 +191,13 @@ def state_sha256(network: torch.nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _child_of(parameter: str, network: torch.nn.Module) -> str:
+    child, _, rest = parameter.rpartition(".")[0].partition(".")
+    if isinstance(getattr(network, child, None), torch.nn.Sequential | torch.nn.ModuleList):
+        return f"{child}.{rest.partition('.')[0]}"
+    return child
 
 
 def _checked_args(

@@ -61,9 +61,7 @@ def resolve_preprocessing(
         )
     arguments = {key: _checked(key, value) for key, value in given.items()}
     reduced = arguments.pop("reduced_decoding", False)
-    config = resolve_data_config(  # type: ignore[no-untyped-call]
-        arguments, pretrained_cfg=architecture.pretrained_cfg
-    )
+    config = resolve_data_config(arguments, pretrained_cfg=architecture.pretrained_cfg)
     return {
         "input_size": [int(side) for side in config["input_size"]],
         "interpolation": str(config["interpolation"]),

@@ -198,6 +198,10 @@ def pool_positions(features: torch.Tensor, pool: str, network: torch.nn.Module) 
     WeightsError
         If this output cannot be pooled so.
     """
+    if not isinstance(features, torch.Tensor):
+        raise WeightsError(
+            f"an output of type {type(features).__name__} cannot be pooled; choose another layer"
+        )
     if features.ndim == 2 and pool != "cls":
         return features.clone()
     n_prefix = int(getattr(network, "num_prefix_tokens", 0) or 0)

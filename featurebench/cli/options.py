@@ -29,7 +29,7 @@ jobs_option = click.option(
 
 
 def overridable(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb ``--set`` and hand it the experiment that its CONFIG describes."""
+    """Give a verb ``--set`` and hand it each experiment that its CONFIG describes."""
 
     @config_argument
     @click.option(
@@ -39,13 +39,35 @@ def overridable(verb: Callable[..., Any]) -> Callable[..., Any]:
         metavar="KEY.PATH=VALUE",
         help="Change a value of the experiment file; repeatable.",
     )
+    @click.option("--splits", help="Of a file with several named splits, only this one.")
     @functools.wraps(verb)
-    def wrapped(config: Path, overrides: tuple[str, ...], **options: Any) -> Any:  # noqa: ANN401
-        from featurebench.config import load_config
-
-        return verb(load_config(config, overrides), **options)
+    def wrapped(
+        config: Path,
+        overrides: tuple[str, ...],
+        splits: str | None,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        for experiment in _chosen(config, overrides, splits, one=bool(options.get("as_json"))):
+            verb(experiment, **options)
 
     return wrapped
+
+
+def _chosen(
+    file: Path, overrides: tuple[str, ...], splits: str | None, *, one: bool
+) -> list[ExperimentConfig]:
+    from featurebench.config import load_experiments
+
+    experiments = load_experiments(file, overrides)
+    if splits is not None and splits not in experiments:
+        raise ConfigError(
+            f"--splits {splits!r} is not in {file.name}; it has {', '.join(experiments)}"
+        )
+    if splits is None and one and len(experiments) > 1:
+        raise ConfigError(
+            f"--json prints one experiment: choose by --splits one of {', '.join(experiments)}"
+        )
+    return [each for key, each in experiments.items() if splits in {None, key}]
 
 
 device_option = click.option("--device", help="cpu, cuda, cuda:1 ... (overrides compute.device).")

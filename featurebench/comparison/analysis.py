@@ -12,9 +12,12 @@ from featurebench.comparison.contrasts import contrast_arms
 from featurebench.comparison.design import Design
 from featurebench.comparison.model import Comparison
 from featurebench.comparison.naming import in_words
+from featurebench.comparison.offered import check_tests, offer_tests
 from featurebench.comparison.verdict import write_verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from featurebench.results import ResultsTable
 
 
@@ -27,6 +30,7 @@ def compare(
     alpha: float = 0.05,
     n_boot: int = 2000,
     seed: int = 0,
+    tests: Sequence[str] = (),
 ) -> Comparison:
     """Compare all arms with one reference on one metric, all declared before the run.
 
@@ -49,6 +53,9 @@ def compare(
         Intervals have level 1 - alpha, and adjusted p-values are held against alpha.
     n_boot, seed
         Number of bootstrap resamples, and their seed.
+    tests
+        Names of `featurebench.comparison.OFFERED`: tests that the literature uses, to stand beside
+        the corrected one with the reason not to rely on them. They change nothing else.
 
     Returns
     -------
@@ -59,9 +66,10 @@ def compare(
     ResultsError
         If there are no runs, runs do not belong together, or the metric or reference is unknown.
     ConfigError
-        If margin, alpha or n_boot is out of range.
+        If margin, alpha or n_boot is out of range, or a test is unknown.
     """
     check_settings(metric, margin, alpha, n_boot)
+    check_tests(tests)
     check_comparable(results)
     chosen = choose_reference(results, reference)
     design = Design.of(results, n_boot=n_boot, seed=seed)
@@ -75,4 +83,5 @@ def compare(
         comparison,
         verdict=write_verdict(design, worded),
         caveats=find_caveats(results, design, worded),
+        offered=offer_tests(design, results.runs, contrasts, metric=metric, tests=tests),
     )

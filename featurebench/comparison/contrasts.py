@@ -55,6 +55,18 @@ def decide(contrast: Contrast, p_adjusted: float, alpha: float) -> Outcome:
     return "better" if above == GREATER_IS_BETTER[contrast.metric] else "worse"
 
 
+def fold_scores(design: Design, run: RunResult, metric: str, n_repeats: int) -> Floats:
+    """Score one arm in every fold of its first repeats, shape (n_repeats * n_folds,)."""
+    score = METRICS[metric]
+    return np.array(
+        [
+            score(design.y_true[rows], run.y_prob[repeat, rows])
+            for repeat in range(n_repeats)
+            for rows in design.fold_rows(repeat)
+        ]
+    )
+
+
 def _contrast(
     design: Design,
     run: RunResult,
@@ -69,8 +81,8 @@ def _contrast(
     differences = sample_scores(design, run, metric)[:n_repeats] - reference_samples[:n_repeats]
     interval = design.resamples.interval(mean_over_repeats(differences), alpha=alpha)
     test = corrected_resampled_t(
-        _fold_scores(design, run, metric, n_repeats)
-        - _fold_scores(design, reference, metric, n_repeats),
+        fold_scores(design, run, metric, n_repeats)
+        - fold_scores(design, reference, metric, n_repeats),
         test_train_ratio=design.test_train_ratio(n_repeats),
         alpha=alpha,
     )
@@ -97,17 +109,6 @@ def _contrast(
         within_margin=-margin <= interval.ci_low and interval.ci_high <= margin,
         cost_ratio=_cost_ratio(run, reference, n_repeats),
         undefined_resamples=interval.n_undefined,
-    )
-
-
-def _fold_scores(design: Design, run: RunResult, metric: str, n_repeats: int) -> Floats:
-    score = METRICS[metric]
-    return np.array(
-        [
-            score(design.y_true[rows], run.y_prob[repeat, rows])
-            for repeat in range(n_repeats)
-            for rows in design.fold_rows(repeat)
-        ]
     )
 
 

@@ -119,6 +119,109 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class PairTest:
+    """One arm against the reference, folds or tiles taken as independent.
+
+    Parameters
+    ----------
+    arm_a, arm_b
+        Of the contrast that it stands beside.
+    difference
+        ``arm_a`` minus ``arm_b``: mean over folds of the declared metric (paired t), or share of
+        tiles called right (McNemar).
+    statistic, df
+        Of the paired t-test; NaN for McNemar's, which has none.
+    p_value
+        Two-sided; for McNemar's test the mid-p. NaN where not estimable.
+    p_exact
+        McNemar's exact conditional p-value; NaN for the paired t-test.
+    only_a, only_b
+        Tiles that one arm alone calls right; None for the paired t-test.
+    n, n_undefined
+        Folds or tiles used, and folds left out because the metric is undefined there.
+    p_corrected, p_adjusted
+        The corrected test's p-value of the same contrast, and that after Holm.
+    """
+
+    arm_a: str
+    arm_b: str
+    difference: float
+    statistic: float
+    df: float
+    p_value: float
+    p_exact: float
+    only_a: int | None
+    only_b: int | None
+    n: int
+    n_undefined: int
+    p_corrected: float
+    p_adjusted: float
+
+
+@dataclass(frozen=True)
+class ArmsTest:
+    """All arms but the baselines at once, folds or tiles taken as independent.
+
+    Parameters
+    ----------
+    arms
+        The arms, in the order of the runs.
+    lowest, highest
+        Smallest and largest arm: mean over folds of the declared metric (ANOVA), or share of tiles
+        called right (Cochran).
+    statistic, df, df_error, p_value
+        F with two degrees of freedom, or Q with one and NaN.
+    epsilon, p_epsilon, sphericity_p
+        Greenhouse-Geisser epsilon, the p-value that it corrects for unequal variances, and
+        Mauchly's p-value for sphericity; NaN for Cochran's test.
+    n, n_undefined
+        Folds or tiles used, and folds left out because the metric is undefined in one arm.
+    """
+
+    arms: tuple[str, ...]
+    lowest: float
+    highest: float
+    statistic: float
+    df: float
+    df_error: float
+    p_value: float
+    epsilon: float
+    p_epsilon: float
+    sphericity_p: float
+    n: int
+    n_undefined: int
+
+
+@dataclass(frozen=True)
+class OfferedTest:
+    """A test that was asked for by name.
+
+    Parameters
+    ----------
+    name, label
+        As in the experiment file, and for a reader.
+    unit
+        What it takes as independent: ``folds`` or ``tiles``.
+    warning
+        Why it must not be relied on.
+    not_run
+        Why it could not be computed at all; empty where it was.
+    pairs
+        One result for each contrast (``paired_t``, ``mcnemar``).
+    over_arms
+        The one result over all arms (``anova``, ``cochran_q``).
+    """
+
+    name: str
+    label: str
+    unit: str
+    warning: str
+    not_run: str = ""
+    pairs: tuple[PairTest, ...] = ()
+    over_arms: ArmsTest | None = None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All arms on one plan, each contrasted with the reference, and the verdict in words.
 
@@ -134,6 +237,8 @@ class Comparison:
         A paragraph in plain language, made from the numbers by fixed rules.
     caveats
         What limits the verdict, one sentence each.
+    offered
+        Tests that the literature uses, where they were asked for; nothing else rests on them.
     """
 
     metric: str
@@ -144,6 +249,7 @@ class Comparison:
     contrasts: tuple[Contrast, ...]
     verdict: str
     caveats: tuple[str, ...]
+    offered: tuple[OfferedTest, ...] = ()
 
     def arm(self, name: str) -> ArmSummary:
         """Return the summary of the arm of that name; KeyError where there is none."""

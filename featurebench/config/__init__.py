@@ -1,5 +1,6 @@
 """The experiment file: YAML -> frozen models that refuse unknown keys; it holds every default."""
 
+from featurebench.config.fine_tuning import FineTuneConfig, varied_label
 from featurebench.config.heads import (
     FewLabelsConfig,
     HeadConfig,
@@ -7,16 +8,19 @@ from featurebench.config.heads import (
     SearchConfig,
     ViewsConfig,
 )
-from featurebench.config.reading import dump_config, load_config, parse_config
+from featurebench.config.paths import FOREIGN, WEIGHT_SOURCES
+from featurebench.config.reading import (
+    dump_config,
+    load_config,
+    load_experiments,
+    parse_config,
+)
 from featurebench.config.sections import (
-    FOREIGN,
-    WEIGHT_SOURCES,
     BackboneConfig,
     CompareConfig,
     ComputeConfig,
     DataConfig,
     ExperimentConfig,
-    FineTuneConfig,
     OutputConfig,
     SplitConfig,
     SyntheticConfig,
@@ -41,5 +45,7 @@ __all__ = [
     "ViewsConfig",
     "dump_config",
     "load_config",
+    "load_experiments",
     "parse_config",
+    "varied_label",
 ]

@@ -83,7 +83,7 @@ def _kind_of_search(value: object) -> str:
 
 
 # The tags stand in errors' locations, where brackets tell them from keys.
-_Search = Annotated[
+Search = Annotated[
     Annotated[Literal[False], Tag("(off)")] | Annotated[HeadSearchConfig, Tag("(on)")],
     Discriminator(_kind_of_search),
 ]
@@ -106,7 +106,7 @@ class HeadConfig(Section):
 
     head: Annotated[str, Field(min_length=1)] | None = None
     views: ViewsConfig | None = None
-    search: _Search | None = None
+    search: Search | None = None
 
     @property
     def params(self) -> dict[str, Any]:

@@ -61,6 +61,36 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
     ConfigError
         With every problem in one message, unknown keys with the nearest known one.
     """
+    experiments = load_experiments(path, overrides)
+    if len(experiments) > 1:
+        raise ConfigError(
+            f"{path.name} has {len(experiments)} splits: {', '.join(experiments)}; choose one"
+        )
+    return next(iter(experiments.values()))
+
+
+def load_experiments(path: Path, overrides: Iterable[str] = ()) -> dict[str, ExperimentConfig]:
+    """Read a file that may split its tiles in several ways: one experiment for each.
+
+    Where ``splits`` holds named sections instead of one section's keys, every name is an
+    experiment of its own, with folders of its own below the file's ``output``; they share the
+    store.
+
+    Parameters
+    ----------
+    path, overrides
+        As in `load_config`.
+
+    Returns
+    -------
+    dict
+        Experiments by the name of their splits; one, under the file's name, if there is one way.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`.
+    """
     document = _read_yaml(path)
     for override in overrides:
         _apply_override(document, override)
@@ -70,7 +100,8 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
     if isinstance(output, dict):
         output.setdefault("results", f"results/{name}")
         output.setdefault("reports", f"reports/{name}")
-    return parse_config(document, path.resolve().parent, path.name)
+    base = path.resolve().parent
+    return {key: parse_config(each, base, path.name) for key, each in _by_splits(document).items()}
 
 
 def parse_config(
@@ -121,6 +152,26 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path.name} holds no keys: start from 'featurebench init'")
     return document
+
+
+def _by_splits(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give one document for each named section of ``splits``; the document itself without names."""
+    splits, name = document.get("splits"), document["name"]
+    if not isinstance(splits, dict) or not splits:
+        return {str(name): document}
+    if not all(isinstance(section, dict) for section in splits.values()):
+        return {str(name): document}
+    documents = {}
+    for key, section in splits.items():
+        output = document["output"]
+        if isinstance(output, dict):
+            output = output | {at: f"{output[at]}/{key}" for at in ("results", "reports")}
+        documents[str(key)] = document | {
+            "name": f"{name}-{key}",
+            "splits": section,
+            "output": output,
+        }
+    return documents
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PlainSerializer,
-    PrivateAttr,
-    SerializationInfo,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from featurebench.config.fine_tuning import FineTuneConfig, expand
 from featurebench.config.heads import (
     FewLabelsConfig,
     HeadConfig,
@@ -25,33 +16,9 @@ from featurebench.config.heads import (
     SearchConfig,
     Section,
 )
+from featurebench.config.paths import FilePath, ModelName, Weights
 from featurebench.errors import ConfigError
 
-
-def _anchor(path: Path, info: ValidationInfo) -> Path:
-    """Relative paths are relative to the experiment file."""
-    base: Path = (info.context or {}).get("base", Path())
-    return Path(os.path.normpath(base / path.expanduser()))
-
-
-def _relative(path: Path, info: SerializationInfo) -> str:
-    base = (info.context or {}).get("base")
-    return path.as_posix() if base is None else Path(os.path.relpath(path, base)).as_posix()
-
-
-def _anchor_weights(weights: str, info: ValidationInfo) -> str:
-    return weights if weights in WEIGHT_SOURCES else str(_anchor(Path(weights), info))
-
-
-def _relative_weights(weights: str, info: SerializationInfo) -> str:
-    return weights if weights in WEIGHT_SOURCES else _relative(Path(weights), info)
-
-
-FOREIGN = "foreign"
-WEIGHT_SOURCES = ("hub", "package", "random", FOREIGN)
-FilePath = Annotated[Path, AfterValidator(_anchor), PlainSerializer(_relative)]
-Weights = Annotated[str, AfterValidator(_anchor_weights), PlainSerializer(_relative_weights)]
-ModelName = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -69,26 +36,35 @@ class SyntheticConfig(Section):
 
 
 class DataConfig(Section):
-    """Where the labelled tiles come from: exactly one of manifest, folder and synthetic."""
+    """Where the labelled tiles come from: one of manifest, folder, medmnist and synthetic."""
 
     manifest: FilePath | None = None
     root: FilePath | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     folder: FilePath | None = None
     patient_regex: str | None = None
+    medmnist: FilePath | None = None
+    class_names: Annotated[list[str], Field(min_length=2)] | None = None
     synthetic: SyntheticConfig | None = None
     max_bad_tiles: Share = 0.01
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        named = [k for k in ("manifest", "folder", "synthetic") if getattr(self, k) is not None]
+        sources = ("manifest", "folder", "medmnist", "synthetic")
+        named = [name for name in sources if getattr(self, name) is not None]
         if len(named) != 1:
             got = " and ".join(named) or "none"
-            raise ValueError(f"give exactly one of manifest, folder and synthetic (got {got})")
-        if self.manifest is None and (self.root is not None or self.columns):
-            raise ValueError("root and columns go with manifest only")
+            raise ValueError(
+                f"give exactly one of manifest, folder, medmnist and synthetic (got {got})"
+            )
+        if self.manifest is None and self.columns:
+            raise ValueError("columns go with manifest only")
+        if self.manifest is None and self.medmnist is None and self.root is not None:
+            raise ValueError("root goes with manifest and medmnist only")
         if self.folder is None and self.patient_regex is not None:
             raise ValueError("patient_regex goes with folder only")
+        if self.medmnist is None and self.class_names is not None:
+            raise ValueError("class_names go with medmnist only")
         return self
 
 
@@ -129,30 +105,25 @@ class BackboneConfig(Section):
 
 
 class SplitConfig(Section):
-    """Repeated patient-grouped folds, or one hold-out; parameters of `SplitPlan.draw`."""
+    """Repeated patient-grouped folds, or one hold-out, drawn or given; as of `SplitPlan.draw`."""
 
     folds: Annotated[int, Field(ge=2)] = 5
     repeats: PositiveInt = 1
     holdout: tuple[float, float, float] | None = None
+    given: Annotated[str, Field(min_length=1)] | None = None
     group: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
-
-class FineTuneConfig(Section):
-    """A network trained on the pixels; parameters of `featurebench.finetuning.fine_tune`."""
-
-    model: ModelName
-    weights: Weights = "hub"
-    model_args: dict[str, Any] = Field(default_factory=dict)
-    preprocessing: dict[str, Any] = Field(default_factory=dict)
-    name: str | None = None
-    strategy: Literal["full"] = "full"
-    epochs: PositiveInt = 10
-    image_size: Annotated[int, Field(ge=32)] | None = None
-    batch_size: Annotated[int, Field(ge=2)] = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    repeats: PositiveInt | None = None
+    @model_validator(mode="after")
+    def _given_alone(self) -> Self:
+        if self.given is not None and self.holdout is not None:
+            raise ValueError("given and holdout are two ways to one split: keep one of them")
+        if self.given is not None and self.repeats > 1:
+            raise ValueError(
+                f"a given split is not drawn and so not repeated: repeats is {self.repeats}, "
+                "remove it"
+            )
+        return self
 
 
 class CompareConfig(Section):
@@ -163,6 +134,19 @@ class CompareConfig(Section):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     reference: str | None = None
     resamples: Annotated[int, Field(ge=100)] = 2000
+    tests: list[str] = Field(default_factory=list)
+
+    @field_validator("tests")
+    @classmethod
+    def _offered_tests(cls, tests: list[str]) -> list[str]:
+        if tests:
+            from featurebench.comparison import check_tests
+
+            try:
+                check_tests(tests)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return tests
 
 
 class OutputConfig(Section):
@@ -176,6 +160,7 @@ class ComputeConfig(Section):
     """How the work is done; recorded with every run, never part of its identity."""
 
     device: str = "auto"
+    devices: list[str] = Field(default_factory=list)
     threads: PositiveInt | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
     batch_size: PositiveInt | None = None
@@ -213,6 +198,12 @@ class ExperimentConfig(Section):
             return {name: {} if params is None else params for name, params in heads.items()}
         return heads
 
+    @field_validator("finetune", mode="before")
+    @classmethod
+    def _swept(cls, entries: object) -> object:
+        """Let lists in an entry stand for all their combinations."""
+        return expand(entries)
+
     @field_validator("heads")
     @classmethod
     def _usable_names(cls, heads: dict[str, HeadConfig]) -> dict[str, HeadConfig]:
@@ -244,5 +235,21 @@ class ExperimentConfig(Section):
                 raise ValueError(
                     f"heads.{name}: search needs the budget that all searched heads share: add "
                     "search: {trials: 20} beside heads"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tune_needs(self) -> Self:
+        """Refuse what one fine-tune asks for and the rest of the file does not have."""
+        for i, entry in enumerate(self.finetune):
+            if entry.search and self.search is None:
+                raise ValueError(
+                    f"finetune.{i}: search needs the budget that all searched arms share: add "
+                    "search: {trials: 20} beside finetune"
+                )
+            if entry.few_labels and self.few_labels is None:
+                raise ValueError(
+                    f"finetune.{i}: few_labels needs the sizes that all arms share: add "
+                    "few_labels: {patients: [5, 10, 20]} beside finetune"
                 )
         return self

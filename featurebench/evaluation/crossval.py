@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from featurebench.metrics import score_folds
 from featurebench.results import Cost, CostMeter, FoldScore, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sklearn.base import ClassifierMixin
 
@@ -104,7 +105,7 @@ def cross_validate(
     predictions = predict_folds(
         head, X, y, folds, n_classes=len(classes), views=views, threads=threads, progress=progress
     )
-    cost = meter.read()
+    cost = replace(meter.read(), trials=count_trials(predictions))
     return RunResult(
         arm=arm or type(head).__name__,
         kind=kind,
@@ -166,6 +167,11 @@ def predict_folds(
             if progress is not None:
                 progress(1)
     return predictions
+
+
+def count_trials(predictions: Iterable[FoldPrediction]) -> int:
+    """Count the configurations that searches tried in all folds; 0 where none was made."""
+    return sum(int(each.choices.get("trials", 0)) for each in predictions)
 
 
 def assemble(

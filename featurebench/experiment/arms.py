@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featurebench.config import varied_label
 from featurebench.errors import ConfigError, FeatureBenchError
 from featurebench.experiment.recognition import Recognition
 from featurebench.results import is_complete, run_folder, run_id
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from featurebench.config import ExperimentConfig, FineTuneConfig
     from featurebench.experiment.console import Console
     from featurebench.experiment.study import Study
+    from featurebench.finetuning import RecipeSearch
     from featurebench.results import ArmKind
     from featurebench.store import EmbeddingSpec
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 ARM_ERRORS = (FeatureBenchError, ValueError, ArithmeticError, RuntimeError, MemoryError)
 # More cached arms than these are told in one line.
 _LISTED = 20
+# Between the seeds of one fine-tune, so that entries with neighbouring seeds share no draws.
+_SEED_STEP = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class Arm:
         Embeddings of other views of the tiles that the probe uses, too.
     fine_tune
         Of a fine-tune.
+    seed
+        Of all that is drawn in training.
+    replica_of
+        Name of the arm that this one repeats with another seed; not compared, but shown beside it.
     """
 
     name: str
@@ -59,6 +67,8 @@ class Arm:
     head: str | None = None
     views: tuple[EmbeddingSpec, ...] = ()
     fine_tune: FineTuneConfig | None = None
+    seed: int = 0
+    replica_of: str | None = None
 
     def folder(self, results: Path) -> Path:
         """Folder of the arm's run."""
@@ -116,7 +126,9 @@ def declare_fine_tunes(
         If two entries would have the same name.
     """
     arms = [
-        _declare_fine_tune(config, study, entry, remember=remember) for entry in config.finetune
+        _declare_fine_tune(config, study, entry, number=number, remember=remember)
+        for entry in config.finetune
+        for number in range(entry.seeds)
     ]
     names = [arm.name for arm in arms]
     twice = {name for name in names if names.count(name) > 1}
@@ -154,11 +166,6 @@ def reason_of(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def training_of(entry: FineTuneConfig) -> dict[str, Any]:
-    """Give the parameters of a fine-tune's `Recipe`."""
-    return entry.model_dump(exclude={"name", "repeats"})
-
-
 def repeats_of(study: Study, entry: FineTuneConfig) -> int:
     """Give the repeats of a fine-tune: as asked for, at most those of the plan."""
     return min(entry.repeats or study.plan.n_repeats, study.plan.n_repeats)
@@ -191,45 +198,86 @@ def _declare_probe(
         entry=entry,
         head=params["head"],
         views=() if use is None else views,
+        seed=config.splits.seed,
     )
 
 
 def _declare_fine_tune(
-    config: ExperimentConfig, study: Study, entry: FineTuneConfig, *, remember: bool
+    config: ExperimentConfig,
+    study: Study,
+    entry: FineTuneConfig,
+    *,
+    number: int,
+    remember: bool,
 ) -> Arm:
-    start = _recognise_start(config, study, entry, remember=remember)
+    """Declare an entry, trained with the seed of that number."""
+    seed = config.splits.seed + number * _SEED_STEP
+    start = _recognise_start(config, study, entry, seed=seed, remember=remember)
     params = {**start["params"], **_truth(study)}
-    source = {"hub": "", "package": ".package", "random": ".random"}.get(entry.weights, ".file")
-    name = entry.name or f"{entry.model}{source}+{entry.strategy}"
-    seed = config.splits.seed
+    search = search_of(config, entry)
+    if search is not None:
+        params["search"] = search.to_dict()
+    name = fine_tune_name(entry)
+    told = name if number == 0 else f"{name}, seed {number + 1}"
     return Arm(
-        name=name,
+        name=told,
         kind="finetune",
         params=params,
         fingerprint=start["fingerprint"],
-        run_id=run_id(name, params, start["fingerprint"], study.plan.id, seed),
+        run_id=run_id(told, params, start["fingerprint"], study.plan.id, seed),
         fine_tune=entry,
+        seed=seed,
+        replica_of=None if number == 0 else name,
     )
 
 
+def fine_tune_name(entry: FineTuneConfig) -> str:
+    """Name an entry's arm: as it says, or by its model and strategy and what else is varied."""
+    source = {"hub": "", "package": ".package", "random": ".random"}.get(entry.weights, ".file")
+    name = entry.name or f"{entry.model}{source}+{entry.recipe.strategy}"
+    varied = entry.varied if entry.name else _beyond_model_and_strategy(entry.varied)
+    return f"{name},{varied_label(varied)}" if varied else name
+
+
+def search_of(config: ExperimentConfig, entry: FineTuneConfig) -> RecipeSearch | None:
+    """Give the search of an entry's recipe, within the budget that all searched arms share."""
+    if not entry.search or config.search is None:
+        return None
+    from featurebench.finetuning import DEFAULT_SPACE, RecipeSearch
+    from featurebench.heads.search import SearchPlan
+
+    return RecipeSearch(
+        SearchPlan(**config.search.model_dump()), entry.search.space or DEFAULT_SPACE
+    )
+
+
+def _beyond_model_and_strategy(varied: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in varied.items() if key not in {"model", "strategy"}}
+
+
 def _recognise_start(
-    config: ExperimentConfig, study: Study, entry: FineTuneConfig, *, remember: bool
+    config: ExperimentConfig,
+    study: Study,
+    entry: FineTuneConfig,
+    *,
+    seed: int,
+    remember: bool,
 ) -> Mapping[str, Any]:
     """Give ``params`` and ``fingerprint`` of a fine-tune; loads its network at the first time."""
-    settings = training_of(entry)
+    recipe = entry.recipe
     how: dict[str, Any] = {
         "repeats": repeats_of(study, entry),
         "grouped": study.groups is not None,
-        "seed": config.splits.seed,
+        "seed": seed,
     }
     recognition = Recognition(config.output.results)
-    request = {"finetune": True, **settings, **how}
+    request = {"finetune": True, **recipe.to_dict(), **how}
     known = recognition.recall(request)
     if known is not None:
         return known
-    from featurebench.finetuning import Recipe, identify
+    from featurebench.finetuning import identify
 
-    start = identify(Recipe(**settings), **how)
+    start = identify(recipe, **how)
     answer = {"params": dict(start.params), "fingerprint": start.fingerprint}
     if remember:
         recognition.remember(request, answer)

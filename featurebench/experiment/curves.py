@@ -1,4 +1,4 @@
-"""run_curves(): how the probes do with fewer labels, an arm at a time."""
+"""run_curves(): how the arms do with fewer labels, an arm at a time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from featurebench.experiment.hands import Work, send
 from featurebench.experiment.probes import BASELINE, device_of
 from featurebench.experiment.provenance import machine, versions
 from featurebench.experiment.tasks import ALONE, Bench, bench_of, few_labels_of
+from featurebench.experiment.tuned_curves import metrics_of, tuned_curve
 from featurebench.results import curve_folder, curve_id, is_complete_curve, save_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from featurebench.config import ExperimentConfig
+    from featurebench.config import ExperimentConfig, FineTuneConfig
     from featurebench.experiment.arms import Arm
     from featurebench.experiment.console import Console
     from featurebench.experiment.hands import Hands
     from featurebench.experiment.study import Study
     from featurebench.experiment.tasks import Order
     from featurebench.results import LearningCurve
-
-# Beside the metric of the comparison.
-_METRICS = ("balanced_accuracy", "roc_auc", "log_loss")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +39,19 @@ class Drawn:
 
 def curve_folder_of(config: ExperimentConfig, arm: Arm, plan_id: str) -> Path | None:
     """Folder of the curve that an arm is to have, or None."""
-    few, section = few_labels_of(config), config.few_labels
-    if few is None or section is None or arm.entry is None or arm.head == BASELINE:
+    few = few_labels_of(config)
+    if few is None or not _has_curve(config, arm):
         return None
-    if section.heads is not None and arm.entry not in section.heads:
-        return None
-    identity = curve_id(
-        arm.name, arm.params, few.as_json(), arm.fingerprint, plan_id, config.splits.seed
-    )
+    identity = curve_id(arm.name, arm.params, few.as_json(), arm.fingerprint, plan_id, arm.seed)
     return curve_folder(config.output.results / "curves", arm.name, identity)
+
+
+def _has_curve(config: ExperimentConfig, arm: Arm) -> bool:
+    if arm.fine_tune is not None:
+        return arm.fine_tune.few_labels and arm.replica_of is None
+    if arm.entry is None or arm.head == BASELINE or config.few_labels is None:
+        return False
+    return config.few_labels.heads is None or arm.entry in config.few_labels.heads
 
 
 def run_curves(
@@ -77,9 +79,12 @@ def run_curves(
         save_curve(drawn.curve, config.output.results / "curves")
         console.say("few labels", f"{drawn.arm.name}: {drawn.curve.cost.wall_s:.1f} s")
 
-    if hands.are_here:
-        _draw_here(Bench(config, study), due, console, take)
+    tunes = [arm for arm in due if arm.fine_tune is not None]
+    due = [arm for arm in due if arm.fine_tune is None]
+    if hands.are_here or not due:
+        _draw_here(Bench(config, study), [*due, *tunes], console, take)
         return
+    _draw_here(Bench(config, study), tunes, console, take)
     with console.track("few labels", len(due)) as advance:
 
         def take_and_count(drawn: Drawn) -> None:
@@ -100,6 +105,8 @@ def draw_ordered(order: Order, arm: Arm) -> Drawn:
 def draw(bench: Bench, arm: Arm, progress: Callable[[int], None] | None = None) -> Drawn:
     """Draw an arm's curve; an error of the arm's own is its outcome."""
     config, study = bench.config, bench.study
+    if arm.fine_tune is not None:
+        return _draw_tuned(bench, arm, arm.fine_tune, progress)
     head = bench.head(arm)
     try:
         with ALONE:
@@ -116,7 +123,7 @@ def draw(bench: Bench, arm: Arm, progress: Callable[[int], None] | None = None) 
                 params=arm.params,
                 fingerprint=arm.fingerprint,
                 seed=config.splits.seed,
-                metrics=tuple(dict.fromkeys([config.compare.metric, *_METRICS])),
+                metrics=metrics_of(config),
                 views=views,
                 threads=bench.threads,
                 progress=progress,
@@ -125,6 +132,16 @@ def draw(bench: Bench, arm: Arm, progress: Callable[[int], None] | None = None) 
         return Drawn(arm, error=reason_of(error))
     record = {"versions": versions(), "machine": machine(bench.threads, device_of(head))}
     return Drawn(arm, replace(curve, provenance=record))
+
+
+def _draw_tuned(
+    bench: Bench, arm: Arm, entry: FineTuneConfig, progress: Callable[[int], None] | None
+) -> Drawn:
+    folder = curve_folder_of(bench.config, arm, bench.study.plan.id)
+    try:
+        return Drawn(arm, tuned_curve(bench, arm, entry, folder=folder, progress=progress))
+    except arm_errors() as error:
+        return Drawn(arm, error=reason_of(error))
 
 
 def _draw_here(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 from featurebench.errors import FeatureBenchError
+from featurebench.experiment.hours import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,7 @@ LIBRARIES = (
     "optuna",
 )
 OPTIONAL = {
+    "peft": ("strategy lora", "lora"),
     "openvino": ("engine openvino, 2 to 5 times faster on processors", "openvino"),
     "distributed": ("extract --dask and probe --dask", "dask"),
 }
@@ -226,14 +228,7 @@ def _trial(
     return Finding(
         "trial",
         "note" if trial.n_unreadable else "good",
-        f"about {rate:.0f} tiles/s, {_duration(n_pending / rate)} for {n_pending:,} tiles "
+        f"about {rate:.0f} tiles/s, {duration(n_pending / rate)} for {n_pending:,} tiles "
         f"(reading {trial.reading_s * 1000:.1f} ms a tile and reader, networks "
         f"{trial.network_s * 1000:.1f} ms){bad if trial.n_unreadable else ''}",
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

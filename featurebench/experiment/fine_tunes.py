@@ -10,7 +10,7 @@ from featurebench.experiment.arms import (
     pending_arms,
     reason_of,
     repeats_of,
-    training_of,
+    search_of,
 )
 from featurebench.experiment.networks import resolve_device, resolve_threads
 from featurebench.experiment.provenance import machine, versions
@@ -18,6 +18,9 @@ from featurebench.results import save_failure, save_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from featurebench.config import ExperimentConfig, FineTuneConfig
     from featurebench.experiment.arms import Arm
@@ -52,28 +55,37 @@ def _run(
     study: Study,
     console: Console,
 ) -> RunResult:
-    import numpy as np
 
-    from featurebench.finetuning import Recipe, count_passes, fine_tune
+    from featurebench.finetuning import count_passes, fine_tune
 
-    groups = study.groups
-    codes = None if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
-    repeats, threads = repeats_of(study, entry), resolve_threads(config.compute.threads)
-    total = count_passes(study.plan, epochs=entry.epochs, repeats=repeats)
+    recipe, repeats = entry.recipe, repeats_of(study, entry)
+    threads = resolve_threads(config.compute.threads)
+    total = count_passes(study.plan, epochs=recipe.epochs, repeats=repeats)
     with console.track(arm.name, total) as advance:
         result = fine_tune(
             study.tiles,
             study.plan,
-            Recipe(**training_of(entry)),
+            recipe,
             arm=arm.name,
             repeats=repeats,
-            groups=codes,
-            seed=config.splits.seed,
+            groups=group_codes(study),
+            seed=arm.seed,
             device=resolve_device(config.compute.device),
+            devices=config.compute.devices,
             threads=threads,
             workers=config.compute.workers or 0,
             fold_dir=arm.folder(config.output.results) / "folds",
+            search=search_of(config, entry),
             progress=advance,
         )
     record = {"versions": versions(), "machine": machine(threads, result.device)}
     return replace(result, params=arm.params, provenance=record)
+
+
+def group_codes(study: Study) -> npt.NDArray[np.int64] | None:
+    """Give every tile the number of its group; None where there are no groups."""
+    import numpy as np
+
+    if study.groups is None:
+        return None
+    return np.unique(study.groups.astype(str), return_inverse=True)[1]

@@ -31,14 +31,15 @@ class Index:
         Tiles that no arm uses.
     arms
         Each with ``arm``, ``kind``, ``run_id`` and ``folder``, in the order declared; with
-        ``curve`` where it is to have a few-label curve.
+        ``curve`` where it is to have a few-label curve, with ``replica_of`` where it repeats an
+        arm with another seed, and with ``varied`` where it is one of a sweep.
     embeddings
         What the probes read: ``name``, ``fingerprint`` and ``weights_sha256``.
     """
 
     plan_id: str
     bad_tiles: tuple[BadTile, ...]
-    arms: Sequence[Mapping[str, str]] = ()
+    arms: Sequence[Mapping[str, Any]] = ()
     embeddings: Sequence[Mapping[str, str]] = ()
 
 
@@ -92,9 +93,19 @@ def digest_files(files: Sequence[Path], *further: str) -> str:
     return digest.hexdigest()
 
 
-def _entry(arm: Arm, results: Path) -> dict[str, str]:
+def _entry(arm: Arm, results: Path) -> dict[str, Any]:
     folder = run_folder(results / "runs", arm.name, arm.run_id).name
-    return {"arm": arm.name, "kind": arm.kind, "run_id": arm.run_id, "folder": folder}
+    entry: dict[str, Any] = {
+        "arm": arm.name,
+        "kind": arm.kind,
+        "run_id": arm.run_id,
+        "folder": folder,
+    }
+    if arm.replica_of is not None:
+        entry["replica_of"] = arm.replica_of
+    if arm.fine_tune is not None and arm.fine_tune.varied:
+        entry["varied"] = dict(arm.fine_tune.varied)
+    return entry
 
 
 def _embeddings(arms: Sequence[Arm]) -> list[dict[str, str]]:

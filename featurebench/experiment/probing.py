@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from featurebench.errors import WorkerError
 from featurebench.evaluation import assemble
@@ -187,6 +189,7 @@ class _Ledger:
         }
         predictions = [by_fold[fold] for fold in sorted(by_fold)]
         classes = study.tiles.classes
+        embedding_costs = self._embedding_costs(arm)
         return RunResult(
             arm=arm.name,
             kind=arm.kind,
@@ -199,17 +202,28 @@ class _Ledger:
             seed=self.config.splits.seed,
             classes=tuple(classes),
             **assemble(study.plan, study.tiles.labels, predictions, len(classes)),
-            cost=sum((outcome.cost for outcome in outcomes), Cost()),
-            extraction_cost=self._extraction_cost(arm),
+            cost=_with_rows(sum((each.cost for each in outcomes), Cost()), arm, len(study.rows)),
+            extraction_cost=sum(embedding_costs.values(), Cost()),
+            embedding_costs=embedding_costs,
             device=outcomes[0].device,
             provenance=outcomes[0].provenance,
         )
 
-    def _extraction_cost(self, arm: Arm) -> Cost:
-        """Sum what the embeddings cost that the arm reads."""
+    def _embedding_costs(self, arm: Arm) -> dict[str, Cost]:
+        """Look up what each embedding cost that the arm reads, by name."""
         if arm.spec is None:
-            return Cost()
+            return {}
         store = FeatureStore.open(self.config.store)
-        costs = [store.cost(spec) for spec in (arm.spec, *arm.views)]
-        keys = ("wall_s", "cpu_s", "gpu_s", "peak_memory_mb")
-        return sum((Cost(*(cost[key] for key in keys)) for cost in costs), Cost())
+        return {
+            spec.name: replace(Cost.of(store.cost(spec)), bytes_written=store.stored_bytes(spec))
+            for spec in (arm.spec, *arm.views)
+        }
+
+
+def _with_rows(cost: Cost, arm: Arm, n_rows: int) -> Cost:
+    """Count the rows that an arm reads, once: they are mapped, which is no read call."""
+    if arm.spec is None or cost.bytes_read is None:
+        return cost
+    specs = (arm.spec, *arm.views)
+    n_bytes = sum(n_rows * spec.dim * np.dtype(spec.dtype).itemsize for spec in specs)
+    return replace(cost, bytes_read=cost.bytes_read + n_bytes)

@@ -57,6 +57,7 @@ def run(config: ExperimentConfig, console: Console = QUIET, *, jobs: int | None 
     run_probes(config, probes, study, console, Hands(jobs))
     run_curves(config, probes, study, console, Hands(jobs))
     run_fine_tunes(config, fine_tunes, study, console)
+    run_curves(config, fine_tunes, study, console, Hands())
     return report(config, console)
 
 
@@ -122,10 +123,12 @@ def fine_tune_arms(
     strategy: str | None = None,
 ) -> None:
     """Fine-tune on the folds that the probes use, all entries or those named."""
+    from featurebench.experiment.curves import run_curves
     from featurebench.experiment.embedding import stored_specs
+    from featurebench.experiment.hands import Hands
 
     _check_named("--backbone", model, [entry.model for entry in config.finetune])
-    _check_named("--strategy", strategy, [entry.strategy for entry in config.finetune])
+    _check_named("--strategy", strategy, [entry.recipe.strategy for entry in config.finetune])
     tiles = _load(config, console)
     study, specs = _lay_out(config, tiles, stored_specs(config, tiles), console)
     _, fine_tunes = _declare(config, study, specs)
@@ -134,9 +137,10 @@ def fine_tune_arms(
         for arm in fine_tunes
         if arm.fine_tune is not None
         and model in {None, arm.fine_tune.model}
-        and strategy in {None, arm.fine_tune.strategy}
+        and strategy in {None, arm.fine_tune.recipe.strategy}
     ]
     run_fine_tunes(config, chosen, study, console)
+    run_curves(config, chosen, study, console, Hands())
 
 
 def compare_arms(config: ExperimentConfig) -> Mapping[str, Any]:
@@ -174,6 +178,7 @@ def outlook(config: ExperimentConfig, console: Console = QUIET) -> None:
     """Say what `run` would do and what it would take from disk, and do nothing."""
     from featurebench.experiment.checks import check_names, check_settings
     from featurebench.experiment.embedding import foresee, refused_tiles
+    from featurebench.experiment.hours import tell_hours
     from featurebench.experiment.probes import used_specs
     from featurebench.store import FeatureStore
 
@@ -188,11 +193,12 @@ def outlook(config: ExperimentConfig, console: Console = QUIET) -> None:
     check_names(arms)
     for arm in arms:
         console.say("arm", f"{arm.name}: {arm_status(config, arm)}")
-    n_due = sum(arm_status(config, arm) != "cached" for arm in arms)
+    due = [arm for arm in arms if arm_status(config, arm) != "cached"]
+    tell_hours(config, [arm for arm in due if arm.fine_tune is not None], study, console)
     plan = study.plan
     console.say(
         "outlook",
-        f"{n_due} of {len(arms)} arms to run, {plan.n_repeats} x {plan.n_folds} folds each",
+        f"{len(due)} of {len(arms)} arms to run, {plan.n_repeats} x {plan.n_folds} folds each",
     )
 
 
@@ -241,10 +247,11 @@ def _declare(
 
     probes = declare_probes(config, specs, study)
     fine_tunes = declare_fine_tunes(config, study)
-    check_names([*probes, *fine_tunes])
-    folders = {arm.name: curve_folder_of(config, arm, study.plan.id) for arm in probes}
+    arms = [*probes, *fine_tunes]
+    check_names(arms)
+    folders = {arm.name: curve_folder_of(config, arm, study.plan.id) for arm in arms}
     curves = {name: folder for name, folder in folders.items() if folder is not None}
-    write_index(config.output.results, study, [*probes, *fine_tunes], curves)
+    write_index(config.output.results, study, arms, curves)
     return probes, fine_tunes
 
 

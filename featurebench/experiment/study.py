@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from featurebench.errors import ConfigError, ExtractionError, SplitError, TileError
 from featurebench.splits import SplitPlan
-from featurebench.tiles import TileManifest, read_tile, write_cohort
+from featurebench.tiles import TileManifest, read_tile, unpack_medmnist, write_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,8 +65,8 @@ class Study:
 
 
 def load_tiles(config: ExperimentConfig, console: Console) -> TileManifest:
-    """Read the manifest or folder, or draw the synthetic cohort beside the store."""
-    tiles = _read_source(config.data, config.store)
+    """Read the manifest or folder, unpack the medmnist file, or draw the cohort by the store."""
+    tiles = _read_source(config.data, config.store, console)
     for warning in tiles.warnings:
         console.say("warning", warning)
     patients = tiles.column(DEFAULT_GROUP)
@@ -115,12 +115,16 @@ def find_bad_tiles(tiles: TileManifest, max_share: float, console: Console) -> l
     return bad
 
 
-def _read_source(data: DataConfig, store: Path) -> TileManifest:
+def _read_source(data: DataConfig, store: Path, console: Console) -> TileManifest:
     if data.synthetic is not None:
         folder = store.with_suffix(".tiles")
         return write_cohort(folder, **data.synthetic.model_dump())
     if data.folder is not None:
         return TileManifest.from_folder(data.folder, patient_regex=data.patient_regex)
+    if data.medmnist is not None:
+        return unpack_medmnist(
+            data.medmnist, root=data.root, class_names=data.class_names, track=console.track
+        )
     manifest = data.manifest or Path()
     return TileManifest.from_table(manifest, root=data.root, columns=data.columns)
 
@@ -150,6 +154,9 @@ def _draw(
         "classes": tiles.classes,
     }
     try:
+        if splits.given is not None:
+            sides = _given_sides(splits.given, tiles)
+            return SplitPlan.from_column(sides, tiles.labels, groups, column=splits.given, **shared)
         if splits.holdout is not None:
             return SplitPlan.holdout(tiles.labels, groups, fractions=splits.holdout, **shared)
         return SplitPlan.draw(
@@ -157,3 +164,11 @@ def _draw(
         )
     except SplitError as error:
         raise SplitError(f"splits: {error}") from error
+
+
+def _given_sides(given: str, tiles: TileManifest) -> npt.NDArray[np.object_]:
+    sides = tiles.column(given)
+    if sides is None:
+        known = ", ".join(map(str, tiles.table.columns))
+        raise ConfigError(f"splits.given: the tiles have no column {given!r}; they have {known}")
+    return sides

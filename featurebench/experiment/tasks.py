@@ -14,7 +14,7 @@ import numpy as np
 from featurebench.config import parse_config
 from featurebench.errors import ResultsError
 from featurebench.evaluation import FewLabels, Views, draw_subsets, make_folds, predict_folds
-from featurebench.evaluation.crossval import check_rows
+from featurebench.evaluation.crossval import check_rows, count_trials
 from featurebench.experiment.arms import arm_errors, reason_of
 from featurebench.experiment.console import QUIET
 from featurebench.experiment.networks import resolve_device, resolve_threads
@@ -216,9 +216,10 @@ def run_ordered(order: Order, task: Task) -> Outcome:
 
 def _predict(bench: Bench, task: Task, progress: Progress | None) -> Outcome:
     study, head = bench.study, bench.head(task.arm)
+    device = device_of(head)
     X, views = bench.rows(task.arm)
     laid_out = bench.folds(tune=needs_inner_folds(head))
-    meter = CostMeter()
+    meter = CostMeter(device)
     predictions = predict_folds(
         head,
         X,
@@ -229,7 +230,7 @@ def _predict(bench: Bench, task: Task, progress: Progress | None) -> Outcome:
         threads=bench.threads,
         progress=progress,
     )
-    cost, device = meter.read(), device_of(head)
+    cost = replace(meter.read(), trials=count_trials(predictions))
     return Outcome(
         task,
         tuple(predictions),

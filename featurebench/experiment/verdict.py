@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from featurebench.comparison import Comparison, compare
@@ -19,6 +19,7 @@ from featurebench.results import (
     LearningCurve,
     ResultsTable,
     RunResult,
+    folder_bytes,
     is_complete,
     is_complete_curve,
     load_curve,
@@ -48,6 +49,10 @@ class Findings:
         Of everything that the report depends on.
     curves
         What is there of the arms with fewer labels.
+    stored_bytes
+        Size of each run's folder, by arm.
+    replicas
+        By arm, what other seeds gave; they are shown beside it and not compared.
     """
 
     study: Study
@@ -56,6 +61,8 @@ class Findings:
     pending: tuple[str, ...]
     inputs_sha256: str
     curves: tuple[LearningCurve, ...] = ()
+    stored_bytes: Mapping[str, int] = field(default_factory=dict)
+    replicas: Mapping[str, tuple[RunResult, ...]] = field(default_factory=dict)
 
 
 def gather(config: ExperimentConfig) -> Findings:
@@ -77,10 +84,17 @@ def gather(config: ExperimentConfig) -> Findings:
     runs: list[RunResult] = []
     failures: list[Failure] = []
     pending: list[str] = []
+    stored: dict[str, int] = {}
+    replicas: dict[str, tuple[RunResult, ...]] = {}
     for entry in index.arms:
         folder = root / entry["folder"]
         if is_complete(folder):
-            runs.append(load_run(folder))
+            run, original = load_run(folder), entry.get("replica_of")
+            stored[run.arm] = folder_bytes(folder)
+            if original is None:
+                runs.append(run)
+            else:
+                replicas[original] = (*replicas.get(original, ()), run)
         elif (failure := load_failure(folder)) is not None:
             failures.append(failure)
         else:
@@ -88,7 +102,7 @@ def gather(config: ExperimentConfig) -> Findings:
     results = _table(study, runs, failures)
     curves = tuple(load_curve(folder) for folder in _curve_folders(config, index))
     inputs = _inputs(config, study, index)
-    return Findings(study, index, results, tuple(pending), inputs, curves)
+    return Findings(study, index, results, tuple(pending), inputs, curves, stored, replicas)
 
 
 def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison:
@@ -110,6 +124,7 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
         alpha=config.compare.alpha,
         n_boot=config.compare.resamples,
         seed=config.splits.seed,
+        tests=config.compare.tests,
     )
     if not findings.pending:
         return comparison
@@ -133,6 +148,9 @@ def summarize_findings(
         settings=dump_config(config, config.base),
         provenance=_provenance(config, findings),
         curves=findings.curves,
+        stored_bytes=findings.stored_bytes,
+        varied=_varied(findings.index),
+        replicas=findings.replicas,
     )
 
 
@@ -187,6 +205,15 @@ def _curve_folders(config: ExperimentConfig, index: Index) -> list[Path]:
     root = config.output.results / "curves"
     folders = [root / entry["curve"] for entry in index.arms if "curve" in entry]
     return [folder for folder in folders if is_complete_curve(folder)]
+
+
+def _varied(index: Index) -> dict[str, Mapping[str, Any]]:
+    """List what is varied in every arm of a sweep; another seed is no combination of its own."""
+    return {
+        entry["arm"]: entry["varied"]
+        for entry in index.arms
+        if "varied" in entry and "replica_of" not in entry
+    }
 
 
 def _inputs(config: ExperimentConfig, study: Study, index: Index) -> str:

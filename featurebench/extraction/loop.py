@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = {"cpu": 32, "cuda": 256}
 # How often a process looks again for blocks that another one works on.
 LOOK_AGAIN_S = 1.0
+# The store knows its own size, and nothing is searched.
+_NOT_RECORDED = ("bytes_written", "trials")
 
 
 def extract(
@@ -149,18 +151,23 @@ class _Job:
             ) as readers,
         ):
             sweep = Sweep(self.manifest, self.store, claims, batch_size)
+            device = targets[0].backbone.device
             while pending := self._pending(targets):
                 before = self.n_tiles
-                self._embed(readers.read(sweep.orders(pending)), computer, writer)
+                self._embed(readers.read(sweep.orders(pending)), computer, writer, device)
                 writer.flush()
                 if self.n_tiles == before and not self._wait_for_others(targets):
                     return
 
     def _embed(
-        self, batches: Iterator[ReadTiles[BlockJob]], computer: Computer, writer: BlockWriter
+        self,
+        batches: Iterator[ReadTiles[BlockJob]],
+        computer: Computer,
+        writer: BlockWriter,
+        device: str,
     ) -> None:
         """Keep one batch on the device while the next is read."""
-        meter = CostMeter()
+        meter = CostMeter(device)
         earlier: tuple[ReadTiles[BlockJob], Computed] | None = None
         while True:
             with self.pace.waiting("reading"):
@@ -169,16 +176,16 @@ class _Job:
             if batch is not None:
                 with self.pace.waiting("network"):
                     now = batch, _compute(computer, batch)
-            if earlier is not None:
-                meter = self._finish(*earlier, meter, writer)
+            if earlier is not None and self._finish(*earlier, meter, writer):
+                meter = CostMeter(device)
             if now is None:
                 return
             earlier = now
 
     def _finish(
         self, batch: ReadTiles[BlockJob], computed: Computed, meter: CostMeter, writer: BlockWriter
-    ) -> CostMeter:
-        """Put a batch's rows into its block, and hand the block over once it is full."""
+    ) -> bool:
+        """Put a batch's rows into its block; tell whether that is full and was handed over."""
         job = batch.tag
         with self.pace.waiting("network"):
             rows = computed.collect()
@@ -189,11 +196,11 @@ class _Job:
         self.n_tiles += len(batch)
         self.progress(len(batch), self.pace.tick())
         if not job.is_full:
-            return meter
+            return False
         _settle_cost(job, meter)
         with self.pace.waiting("writing"):
             writer.put(job)
-        return CostMeter()
+        return True
 
     def _fill(
         self, job: BlockJob, batch: ReadTiles[BlockJob], rows: Mapping[EmbeddingSpec, Any]
@@ -284,16 +291,17 @@ def _compute(computer: Computer, batch: ReadTiles[BlockJob]) -> Computed:
 
 def _settle_cost(job: BlockJob, meter: CostMeter) -> None:
     """Share a block's cost between its embeddings in proportion to their own seconds."""
-    cost = asdict(meter.read())
+    cost = {
+        key: value
+        for key, value in asdict(meter.read()).items()
+        if value is not None and key not in _NOT_RECORDED
+    }
+    peaks = {key: value for key, value in cost.items() if key.startswith("peak_")}
     total = sum(job.work_s.values())
     for spec, seconds in job.work_s.items():
         share = seconds / total if total else 1 / len(job.work_s)
-        parts = {key: value * share for key, value in cost.items() if key != "peak_memory_mb"}
-        job.cost[spec] = {
-            **parts,
-            "work_s": seconds,
-            "peak_memory_mb": cost["peak_memory_mb"],
-        }
+        parts = {key: value * share for key, value in cost.items() if key not in peaks}
+        job.cost[spec] = {**parts, "work_s": seconds, **peaks}
 
 
 def _report(job: _Job, targets: Sequence[Target], wall_s: float) -> ExtractionReport:

@@ -28,7 +28,8 @@ class EmbeddingReport:
     cost
         Of all committed blocks: ``wall_s``, ``cpu_s`` and ``gpu_s`` (its share of a pass that made
         several, in proportion to ``work_s``), ``work_s`` (preparing its input, and its network),
-        ``peak_memory_mb``.
+        ``peak_memory_mb``, ``peak_gpu_memory_mb``; and where they are known ``bytes_read`` and
+        ``energy_j``, shared likewise.
     """
 
     spec: EmbeddingSpec

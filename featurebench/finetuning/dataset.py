@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,15 +81,19 @@ class TilePixels:
         self._tile_ids = manifest.table["tile_id"].astype(str).to_list()
         self._reader = _Reader([manifest.path_of(r) for r in rows], size, resampling(interpolation))
         self._workers = workers
+        self._shape = (len(manifest), size, size, 3)
+        self._fits = math.prod(self._shape) <= cache_bytes
         self._cache: npt.NDArray[np.uint8] | None = None
-        if len(manifest) * size * size * 3 <= cache_bytes:
-            self._cache = np.empty((len(manifest), size, size, 3), dtype=np.uint8)
-            self._decoded = np.zeros(len(manifest), dtype=bool)
+        self._decoded = np.zeros(len(manifest), dtype=bool)
 
     @property
     def cached(self) -> bool:
         """Whether tiles are kept decoded in memory."""
-        return self._cache is not None
+        return self._fits
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the pixels: another process decodes what it needs."""
+        return self.__dict__ | {"_cache": None, "_decoded": np.zeros_like(self._decoded)}
 
     def batches(self, batches: Sequence[npt.NDArray[np.intp]]) -> Iterator[torch.Tensor]:
         """Yield the pixels of each batch of rows.
@@ -103,9 +108,11 @@ class TilePixels:
         TileError
             If a tile does not decode; the message names its ``tile_id``.
         """
-        if self._cache is None:
+        if not self._fits:
             yield from self._read(batches)
             return
+        if self._cache is None:
+            self._cache = np.empty(self._shape, dtype=np.uint8)
         self._fill(self._cache, np.unique(np.concatenate(batches)))
         for rows in batches:
             yield _channels_first(torch.from_numpy(self._cache[rows]))

@@ -35,6 +35,9 @@ class FoldOutcome:
         Of training and prediction.
     details
         What training saw, JSON-ready.
+    features
+        Float16, shape (n_test, dim): what the trained network's classifier sees of the rows
+        tested; None where that was not asked for.
     """
 
     repeat: int
@@ -43,6 +46,7 @@ class FoldOutcome:
     y_prob: npt.NDArray[np.float32]
     cost: Cost
     details: Mapping[str, Any]
+    features: npt.NDArray[np.float16] | None = None
 
 
 def fold_key(*identity: object) -> str:
@@ -63,7 +67,10 @@ def save_fold(outcome: FoldOutcome, folder: Path, key: str) -> Path:
     header = {"key": key, "cost": asdict(outcome.cost), "details": dict(outcome.details)}
     text = np.array(json.dumps(header, allow_nan=False))
     archive = io.BytesIO()
-    np.savez(archive, header=text, test=outcome.test, y_prob=outcome.y_prob)
+    arrays: dict[str, npt.NDArray[Any]] = {"test": outcome.test, "y_prob": outcome.y_prob}
+    if outcome.features is not None:
+        arrays["features"] = outcome.features
+    np.savez(archive, allow_pickle=False, header=text, **arrays)
     write_atomically(file, archive.getvalue())
     return file
 
@@ -75,11 +82,23 @@ def load_fold(folder: Path, repeat: int, fold: int, key: str) -> FoldOutcome | N
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             header = json.loads(str(arrays["header"]))
             test, y_prob = arrays["test"], arrays["y_prob"]
+            features = arrays.get("features")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if header["key"] != key:
         return None
-    return FoldOutcome(repeat, fold, test, y_prob, Cost(**header["cost"]), header["details"])
+    cost = Cost.of(header["cost"])
+    return FoldOutcome(repeat, fold, test, y_prob, cost, header["details"], features)
+
+
+def trials_file(folder: Path, repeat: int, fold: int) -> Path:
+    """Where the finished trials of a fold's search are remembered."""
+    return folder / f"search_r{repeat}_f{fold}.json"
+
+
+def checkpoint_file(folder: Path, repeat: int, fold: int) -> Path:
+    """Return where a fold is kept while it is in training."""
+    return (folder / _name(repeat, fold)).with_suffix(".checkpoint")
 
 
 def _name(repeat: int, fold: int) -> str:

@@ -2,81 +2,37 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from featurebench.backbones import state_sha256
-from featurebench.errors import ConfigError, SplitError
-from featurebench.finetuning.dataset import TilePixels
-from featurebench.finetuning.folds import FoldOutcome, fold_key
-from featurebench.finetuning.learner import FoldLearner, create, passes
-from featurebench.finetuning.training import Feed, precision_on
+from featurebench.errors import ConfigError
+from featurebench.finetuning.checks import (
+    check_class_weight,
+    check_processes,
+    check_tiles,
+    checked_device,
+)
+from featurebench.finetuning.fabric import precision_on
+from featurebench.finetuning.learner import FoldLearner, ignore, passes
+from featurebench.finetuning.parallel import learn_side_by_side
+from featurebench.finetuning.preparation import Start, identify, prepare, torch_threads
 from featurebench.metrics import score_folds
 from featurebench.results import Cost, FoldScore, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    import torch
+
+    from featurebench.finetuning.folds import FoldOutcome
     from featurebench.finetuning.recipe import Recipe
+    from featurebench.finetuning.spaces import RecipeSearch
     from featurebench.splits import Split, SplitPlan
     from featurebench.tiles import TileManifest
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where fine-tuning starts; with the seed and the plan it is the identity of the arm.
-
-    Parameters
-    ----------
-    params
-        Everything else that changes the numbers, resolved and JSON-ready.
-    fingerprint
-        Hash of the starting weights without the classification layer.
-    """
-
-    params: Mapping[str, Any]
-    fingerprint: str
-
-
-def identify(
-    recipe: Recipe, *, repeats: int, grouped: bool, base_dir: Path | None = None, seed: int = 0
-) -> Start:
-    """Load the network and resolve the recipe, without training.
-
-    Parameters
-    ----------
-    repeats
-        Repeats of the plan that will be run.
-    grouped
-        Whether the inner validation split is grouped by patient.
-    base_dir
-        Folder that a relative path of a weight file is relative to.
-    seed
-        As given to `fine_tune`.
-
-    Returns
-    -------
-    Start
-        With the ``params`` and ``fingerprint`` that `fine_tune` will put into its `RunResult`.
-    """
-    if seed < 0:
-        raise ConfigError(f"seed {seed} cannot be used: it must be 0 or more")
-    network, preprocessing = create(recipe, 0, base_dir=base_dir, seed=seed)
-    params = recipe.to_dict() | {
-        # The fingerprint stands for a file's content, wherever it lies.
-        "weights": Path(recipe.weights).name,
-        "preprocessing": preprocessing,
-        "image_size": preprocessing["input_size"][-1],
-        "repeats": repeats,
-        "grouped": grouped,
-    }
-    return Start(params, state_sha256(network))
 
 
 def count_passes(plan: SplitPlan, *, epochs: int, repeats: int | None = None) -> int:
@@ -95,17 +51,23 @@ def fine_tune(
     groups: npt.NDArray[np.int64] | None = None,
     seed: int = 0,
     device: str = "cpu",
+    devices: Sequence[str] = (),
+    data_parallel: int = 1,
     threads: int | None = None,
     workers: int = 0,
     fold_dir: Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    drift: bool = True,
+    search: RecipeSearch | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> RunResult:
     """Fine-tune a network on the training side of every fold and predict its test side.
 
     Every fold starts again from the same weights with a new classification layer. Its random
     draws depend on the seed and its place in the plan alone, so a fold's result does not depend
-    on which folds ran before it. Early stopping watches the log loss of patients held back from
-    the training side (in a hold-out plan, of the plan's validation tiles).
+    on which folds ran before it, or beside it. Early stopping watches patients held back from
+    the training side (in a hold-out plan, the plan's validation tiles). To see how much the draws
+    matter, call it with several seeds: each gives a run of its own.
 
     Parameters
     ----------
@@ -126,24 +88,38 @@ def fine_tune(
     seed
         Of the new layers, the order of tiles, augmentation and dropout; 0 or more.
     device
-        Of torch: ``cpu``, ``cuda``, ``cuda:1`` ... On CUDA training multiplies in bfloat16 where
-        the GPU can.
+        Of torch: ``cpu``, ``cuda``, ``cuda:1`` ...
+    devices
+        Several of them, in place of `device`: folds are trained side by side, in one process per
+        device, with the results that they have one after the other.
+    data_parallel
+        Processes that share every batch of one fold, on the first GPUs or on the processor, by
+        Lightning Fabric. Results agree with those of one process up to rounding, except that each
+        process draws its own augmentation and dropout.
     threads
-        Processor threads of torch; None leaves them as they are. Results repeat bit for bit on the
-        same machine with the same number.
+        Processor threads of torch in each process; None leaves them as they are. Results repeat
+        bit for bit on the same machine with the same number.
     workers
         Processes that decode tiles; 0 decodes in this one.
     fold_dir
         Folder where every finished fold is saved; folds of the same recipe found there are not
-        trained again.
+        trained again. A fold in training is kept there, too, and goes on where it was.
+    checkpoint_seconds
+        Least time between two writings of a fold in training, which are made after an epoch.
+    drift
+        Whether the fine-tuned features of the test tiles are saved with the fold, and their
+        likeness to the starting network's is told in its details, under ``cka``.
+    search
+        Whether and where each fold's recipe is searched first, on its inner split alone.
     progress
-        Called with the number of tiles just gone through; adds up to `count_passes`.
+        Called with the number of tiles just gone through; adds up to `count_passes`, of which the
+        trials of a search are no part.
 
     Returns
     -------
     RunResult
         ``y_prob`` has shape (repeats, n_tiles, n_classes); ``details["folds"]`` tells by fold
-        the epochs run, the best one, losses, seconds and numbers of tiles.
+        what was learnt from, the epochs run, the best one, losses, rates and seconds.
 
     Raises
     ------
@@ -173,8 +149,12 @@ def fine_tune(
     >>> run.y_prob.shape
     (1, 16, 2)
     """
-    used = _checked_device(device)
-    _check_tiles(manifest, plan, groups)
+    used = [checked_device(name) for name in devices or [device]]
+    check_processes(data_parallel, used, recipe)
+    check_class_weight(recipe, manifest.classes)
+    for each in used:
+        precision_on(each, recipe.precision)
+    check_tiles(manifest, plan, groups)
     splits = _chosen(plan, repeats)
     start = identify(
         recipe,
@@ -183,22 +163,46 @@ def fine_tune(
         base_dir=base_dir,
         seed=seed,
     )
-    learner = FoldLearner(
-        recipe=recipe,
-        feed=_feed(manifest, recipe, start.params, used, workers),
-        labels=manifest.labels,
+    if search is not None:
+        start = replace(start, params={**start.params, "search": search.to_dict()})
+    learner = prepare(
+        manifest,
+        recipe,
+        start,
+        plan_id=plan.id,
         groups=groups,
-        n_classes=len(manifest.classes),
         seed=seed,
+        device=used[0],
+        workers=workers,
         base_dir=base_dir,
-        progress=progress or (lambda _: None),
+        progress=progress or ignore,
         fold_dir=fold_dir,
-        key=_fold_key(start, manifest, plan, groups, seed),
+        data_parallel=data_parallel,
+        checkpoint_seconds=checkpoint_seconds,
+        drift=drift,
+        search=search,
     )
-    with _threads(threads):
-        outcomes = [learner.outcome(split) for split in splits]
+    with torch_threads(threads):
+        outcomes = _outcomes(learner, splits, used)
     name = arm or f"{recipe.model}+{recipe.strategy}"
     return _result(name, recipe, start, outcomes, manifest=manifest, plan=plan, seed=seed, on=used)
+
+
+def _outcomes(
+    learner: FoldLearner, splits: Sequence[Split], devices: Sequence[torch.device]
+) -> list[FoldOutcome]:
+    """Learn the folds one after the other, or side by side where there are several devices."""
+    if len(devices) == 1:
+        return [learner.outcome(split) for split in splits]
+    sizes = {(split.repeat, split.fold): passes(split, learner.recipe.epochs) for split in splits}
+    outcomes: dict[tuple[int, int], FoldOutcome] = {}
+
+    def take(outcome: FoldOutcome) -> None:
+        outcomes[outcome.repeat, outcome.fold] = outcome
+        learner.progress(sizes[outcome.repeat, outcome.fold])
+
+    learn_side_by_side(replace(learner, progress=ignore), splits, devices, done=take)
+    return [outcomes[split.repeat, split.fold] for split in splits]
 
 
 def _result(
@@ -210,7 +214,7 @@ def _result(
     manifest: TileManifest,
     plan: SplitPlan,
     seed: int,
-    on: torch.device,
+    on: Sequence[torch.device],
 ) -> RunResult:
     n_repeats = outcomes[-1].repeat + 1
     y_prob = _out_of_fold(outcomes, (n_repeats, len(manifest), len(manifest.classes)))
@@ -229,11 +233,12 @@ def _result(
         y_prob=y_prob,
         scores=tuple(FoldScore(*row) for row in scores),
         cost=sum((outcome.cost for outcome in outcomes), Cost()),
-        device=str(on),
+        device=", ".join(dict.fromkeys(map(str, on))),
         details={
-            "precision": precision_on(on),
+            "precision": precision_on(on[0], recipe.precision),
             "folds": [dict(outcome.details) for outcome in outcomes],
         },
+        features=_held_out_features(outcomes, (n_repeats, len(manifest))),
     )
 
 
@@ -246,49 +251,18 @@ def _out_of_fold(
     return y_prob
 
 
-def _feed(
-    manifest: TileManifest,
-    recipe: Recipe,
-    params: Mapping[str, Any],
-    device: torch.device,
-    workers: int,
-) -> Feed:
-    wanted = params["preprocessing"]
-    pixels = TilePixels(manifest, params["image_size"], wanted["interpolation"], workers=workers)
-    return Feed(pixels, wanted["mean"], wanted["std"], device, recipe.batch_size)
-
-
-def _fold_key(
-    start: Start,
-    manifest: TileManifest,
-    plan: SplitPlan,
-    groups: npt.NDArray[np.int64] | None,
-    seed: int,
-) -> str:
-    """Bind a fold to all that fixes its numbers; how many repeats are run is not of it."""
-    params = {name: value for name, value in start.params.items() if name != "repeats"}
-    return fold_key(
-        params,
-        start.fingerprint,
-        plan.id,
-        seed,
-        manifest.classes,
-        manifest.sha256,
-        manifest.labels,
-        groups,
-    )
-
-
-def _check_tiles(
-    manifest: TileManifest, plan: SplitPlan, groups: npt.NDArray[np.int64] | None
-) -> None:
-    if manifest.table["tile_id"].astype(str).to_list() != plan.tile_ids.tolist():
-        raise SplitError(
-            f"the plan of {plan.n_tiles} tiles is not of these {len(manifest)} tiles in this order:"
-            " draw the folds again"
-        )
-    if groups is not None and len(groups) != len(manifest):
-        raise SplitError(f"{len(groups)} groups for {len(manifest)} tiles: give one per tile")
+def _held_out_features(
+    outcomes: Sequence[FoldOutcome], shape: tuple[int, int]
+) -> npt.NDArray[np.float16] | None:
+    """Features of the tiles tested; None where no fold kept them, or they differ in length."""
+    dims = {None if o.features is None else o.features.shape[1] for o in outcomes}
+    (dim,) = dims if len(dims) == 1 else (None,)
+    if dim is None:
+        return None
+    features = np.full((*shape, dim), np.nan, dtype=np.float16)
+    for outcome in outcomes:
+        features[outcome.repeat, outcome.test] = outcome.features
+    return features
 
 
 def _chosen(plan: SplitPlan, repeats: int | None) -> list[Split]:
@@ -296,23 +270,3 @@ def _chosen(plan: SplitPlan, repeats: int | None) -> list[Split]:
     if not 1 <= wanted <= plan.n_repeats:
         raise ConfigError(f"repeats {wanted} cannot be used: the plan has {plan.n_repeats}")
     return [split for split in plan.splits() if split.repeat < wanted]
-
-
-def _checked_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device {name!r} is unknown to torch: use cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} cannot be used: torch finds no CUDA here, use cpu")
-    return device
-
-
-@contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -137,15 +137,15 @@ def _directions(y: float, better: int) -> list[Markup]:
     ]
 
 
-def fold_scores(rows: Sequence[DotRow], *, metric: str) -> Markup:
-    """Return one strip per arm: a dot per fold and a bar at the arm's value."""
+def fold_scores(rows: Sequence[DotRow], *, metric: str, each: str = "in every fold") -> Markup:
+    """Return one strip per arm: a dot per fold (or seed) and a bar at the arm's value."""
     shown = [row for row in rows if not row.is_baseline] or rows
     values = [v for row in shown for v in (*row.values, row.value) if v is not None]
     scale = Scale(*padded(values or [0.0, 1.0]), LEFT, FOLDS_RIGHT)
     bottom = len(rows) * ROW
     parts = [*_score_axis(scale, bottom)]
     parts += [_dot_row(row, i * ROW, scale) for i, row in enumerate(rows)]
-    label = f"{formats.metric_label(metric)} of every arm in every fold"
+    label = f"{formats.metric_label(metric)} of every arm {each}"
     return fluid(*parts, height=bottom + 22, label=label, class_="folds")
 
 

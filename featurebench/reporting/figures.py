@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from featurebench.reporting import charts, counts, curves, formats, learning_chart, scatter
+from featurebench.reporting import (
+    ablation_chart,
+    charts,
+    counts,
+    curves,
+    drift_chart,
+    formats,
+    learning_chart,
+    scatter,
+)
 from featurebench.reporting.svg import element
 
 if TYPE_CHECKING:
@@ -31,6 +40,9 @@ def figures(summary: Summary) -> dict[str, Any]:
         "panels": panels(summary),
         "gallery": gallery(summary["data"]),
         "few_labels": learning_panels(summary["few_labels"]),
+        "ablations": ablation_chart.sweeps(summary["ablations"]),
+        "seeds": seeds_chart(summary["seeds"]),
+        "drift": drift_panels(summary["drift"], arms),
         "cost": cost_chart(summary, arms),
         "class_key": [
             (swatch(k % COLOURS), name) for k, name in enumerate(summary["data"]["classes"])
@@ -216,6 +228,52 @@ def _learning_line(arm: Mapping[str, Any], colour: int) -> learning_chart.Learni
         high=tuple(point["spread_high"] for point in points),
         full=arm["full"],
     )
+
+
+def drift_panels(
+    section: Mapping[str, Any] | None, ranked: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the chart of each sequence of stages; of many arms the best ones only."""
+    if section is None:
+        return []
+    places = {arm["id"]: place for place, arm in enumerate(ranked)}
+    found = []
+    for panel in section["panels"]:
+        arms = sorted(panel["arms"], key=lambda arm: places[arm["id"]])
+        lines = [_drift_line(arm, colour) for colour, arm in enumerate(arms[:LEARNING_LINES])]
+        sources = dict.fromkeys(arm["source"] or arm["label"] for arm in arms)
+        found.append(
+            {
+                "title": ", ".join(sources),
+                "stages": panel["stages"],
+                "arms": arms,
+                "chart": drift_chart.drift(lines, panel["stages"]),
+                "legend": [(swatch(line.colour, line=True), line.label) for line in lines],
+            }
+        )
+    return found
+
+
+def _drift_line(arm: Mapping[str, Any], colour: int) -> drift_chart.DriftLine:
+    values, low, high = (
+        tuple(point[key] for point in arm["points"]) for key in ("value", "low", "high")
+    )
+    return drift_chart.DriftLine(arm["label"], colour, values, low, high)
+
+
+def seeds_chart(section: Mapping[str, Any] | None) -> Markup | None:
+    """Return the strips of scores by seed, a dot for each."""
+    if section is None:
+        return None
+    rows = [
+        charts.DotRow(
+            label=arm["label"],
+            values=tuple(seed["value"] for seed in arm["seeds"] if seed["value"] is not None),
+            value=arm["mean"],
+        )
+        for arm in section["arms"]
+    ]
+    return charts.fold_scores(rows, metric=section["metric"], each="with every seed")
 
 
 def method_colours(arms: Sequence[Mapping[str, Any]]) -> dict[str, int]:

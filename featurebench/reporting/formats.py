@@ -142,6 +142,31 @@ def memory(mebibytes: float | None) -> str:
     return f"{mebibytes:.0f} MiB" if mebibytes < 1000 else f"{mebibytes / 1024:.1f} GiB"
 
 
+def size(n_bytes: float | None) -> str:
+    """Return a number of bytes: ``812 B``, ``3.4 KiB``, ``312 MiB``, ``1.2 TiB``."""
+    if not n_bytes:
+        return MISSING
+    value, unit = float(n_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 9.95 else f"{value:.1f} {unit}"
+
+
+def energy(joules: float | None) -> str:
+    """Return an energy: ``412 J``, ``38 Wh``, ``1.2 kWh``."""
+    if not joules:
+        return MISSING
+    if joules < 3600:
+        return f"{joules:.0f} J" if joules >= 9.95 else f"{joules:.1f} J"
+    hours = joules / 3600
+    if hours < 999.5:
+        return f"{hours:.0f} Wh" if hours >= 9.95 else f"{hours:.1f} Wh"
+    kilo = hours / 1000
+    return f"{kilo:.0f} kWh" if kilo >= 9.95 else f"{kilo:.1f} kWh"
+
+
 def count(value: int | None) -> str:
     """Return a count with thin spaces between thousands: ``12 480``."""
     return MISSING if value is None else f"{value:,}".replace(",", "\u202f")

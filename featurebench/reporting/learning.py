@@ -10,6 +10,7 @@ import numpy as np
 
 from featurebench.metrics import GREATER_IS_BETTER
 from featurebench.reporting.formats import magnitude, metric_phrase
+from featurebench.reporting.turning import turn_sentences, turning_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,13 +65,17 @@ def learning_section(
     shown.sort(key=lambda pair: _rank(full_value(pair[0]["fold_scores"], goal.metric), goal))
     panels = [_panel(kind, shown, goal) for kind in UNITS]
     panels = [panel for panel in panels if panel["arms"]]
+    for panel in panels:
+        panel["crossing"] = turning_point(panel, shown, metric=goal.metric, sign=goal.sign)
     return {
         "metric": goal.metric,
         "margin": margin,
         "full_tiles": shown[0][1].full_tiles,
         "full_patients": shown[0][1].full_patients,
         "draws": shown[0][1].settings.get("draws"),
-        "sentences": [text for panel in panels for text in _sentences(panel, goal)],
+        "sentences": [
+            text for panel in panels for text in (*_sentences(panel, goal), *turn_sentences(panel))
+        ],
         "panels": panels,
         "left_out": [
             {"arm": arm["label"], "unit": UNITS.get(each.kind, each.kind)} | asdict(each)
@@ -138,7 +143,7 @@ def _panel(kind: str, shown: Sequence[tuple[Arm, LearningCurve]], goal: _Goal) -
             continue
         full = full_value(arm["fold_scores"], goal.metric)
         rows.append(
-            {key: arm[key] for key in ("id", "label", "method", "source")}
+            {key: arm[key] for key in ("id", "label", "kind", "method", "source")}
             | {
                 "full": full,
                 "reached": reached_from(points, full, margin=goal.margin, sign=goal.sign),

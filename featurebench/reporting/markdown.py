@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurebench.reporting import formats
 from featurebench.reporting.figures import ranked_arms
+from featurebench.reporting.ledger import cost_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
         plain(_setup(summary)),
         _arms_table(summary),
         _differences(summary),
+        *_offered(summary),
         _bullets((summary["few_labels"] or {}).get("sentences", [])),
+        *_ablations(summary),
+        *_seeds(summary),
+        _costs(summary),
         _failures(summary),
         "**Not shown**",
         _bullets(summary["limits"]),
@@ -86,6 +91,98 @@ def _differences(summary: Mapping[str, Any]) -> str:
     reference = plain(labels.get(summary["reference"], summary["reference"]))
     head = [f"Difference from {reference}", summary["metric"]["label"], "p (Holm)", "Outcome"]
     return _table(head, rows)
+
+
+def _costs(summary: Mapping[str, Any]) -> str:
+    """Lay the ledger out, without what stands beside the scores already."""
+    arms = ranked_arms(summary)
+    columns = [each for each in cost_columns(arms) if each.key != "memory"]
+    rows = [
+        [plain(arm["label"]), *(_alone_and_shared(*column.cells[row]) for column in columns)]
+        for row, arm in enumerate(arms)
+    ]
+    head = ["Cost (embedding shared)", *(column.title for column in columns)]
+    table = _table(head, rows) if columns else ""
+    return "\n\n".join(part for part in (table, _bullets(summary["budget"])) if part)
+
+
+def _alone_and_shared(alone: str, shared: str) -> str:
+    return f"{alone} ({shared})" if shared else alone
+
+
+def _offered(summary: Mapping[str, Any]) -> list[str]:
+    offered = summary["offered"]
+    if not offered:
+        return []
+    labels = {arm["id"]: arm["label"] for arm in summary["arms"]}
+    rows = [
+        [
+            plain(labels.get(row["arm"], row["arm"])),
+            formats.difference(row["difference"], row["ci_low"], row["ci_high"], row["metric"]),
+            plain(formats.p_value(row["p_corrected"])),
+            *(
+                plain(formats.p_value(row["tests"][column["name"]]["p_value"]))
+                for column in offered["columns"]
+            ),
+        ]
+        for row in offered["rows"]
+    ]
+    naive = [f"{plain(column['label'])}, p" for column in offered["columns"]]
+    head = ["Arm", summary["metric"]["label"], "Corrected t, p", *naive]
+    why = [
+        f"{test['label']}. "
+        + (f"Not computed: {test['not_run']}. " if test["not_run"] else "")
+        + test["warning"]
+        for test in offered["tests"]
+    ]
+    return [
+        "**Tests the literature uses** (no outcome rests on them)",
+        _table(head, rows) if rows else "",
+        _bullets([*offered["sentences"], *offered["over_arms"]]),
+        "**Why not to rely on them**",
+        _bullets(why),
+    ]
+
+
+def _ablations(summary: Mapping[str, Any]) -> list[str]:
+    parts = []
+    for design in (summary["ablations"] or {"designs": []})["designs"]:
+        keys = design["keys"]
+        rows = [
+            [
+                *(plain(row["values"][key["name"]]) for key in keys),
+                formats.estimate(row["value"], row["ci_low"], row["ci_high"])
+                + (" (best)" if row["is_best"] else ""),
+                formats.seconds(row["wall_s"]),
+            ]
+            for row in design["rows"]
+        ]
+        names = " × ".join(plain(key["label"]) for key in keys)
+        head = [*(plain(key["label"]) for key in keys), summary["metric"]["label"], "Training"]
+        means = [
+            f"Mean by {effect['label']}: "
+            + ", ".join(
+                f"{each['value']} {formats.score(each['mean'])}" for each in effect["means"]
+            )
+            for effect in design["effects"]
+        ]
+        parts += [f"**Ablation: {names}**", _bullets([*design["sentences"], *means])]
+        parts.append(_table(head, rows))
+    return parts
+
+
+def _seeds(summary: Mapping[str, Any]) -> list[str]:
+    arms = (summary["seeds"] or {"arms": []})["arms"]
+    if not arms:
+        return []
+    rows = []
+    for arm in arms:
+        parts = arm["components"] or {"folds": None, "seeds": None, "residual": None}
+        numbers = [arm["mean"], arm["sd"], parts["folds"], parts["seeds"], parts["residual"]]
+        values = ", ".join(formats.score(seed["value"]) for seed in arm["seeds"])
+        rows.append([plain(arm["label"]), values, *map(formats.score, numbers)])
+    head = ["Seeds", "Each", "Mean", "SD over seeds", "SD, folds", "SD, seeds", "SD, residual"]
+    return [_table(head, rows), _bullets([" ".join(arm["sentences"]) for arm in arms])]
 
 
 def _failures(summary: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from featurebench.reporting import formats
 from featurebench.reporting.figures import figures, ranked_arms
+from featurebench.reporting.ledger import cost_columns
 from featurebench.reporting.markdown import markdown
 from featurebench.reporting.tables import arms_csv, comparisons_csv, scores_csv
 from featurebench.results import write_atomically
@@ -85,6 +86,7 @@ def render_html(summary: Mapping[str, Any]) -> str:
         s=summary,
         verdict=split_verdict(summary["verdict"]),
         arms=ranked_arms(summary),
+        ledger=cost_columns(ranked_arms(summary)),
         labels={arm["id"]: arm["label"] for arm in summary["arms"]},
         figures=figures(summary),
         settings=yaml.safe_dump(summary["settings"], sort_keys=False, allow_unicode=True),

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurebench.metrics import GREATER_IS_BETTER
+from featurebench.reporting.ablation import ablation_section, epochs_run
 from featurebench.reporting.cohort import data_section, plan_section
 from featurebench.reporting.diagnostics import calibration_curve, roc_curve
+from featurebench.reporting.drift import drift_section
 from featurebench.reporting.formats import metric_label, short_sources, unit_of
 from featurebench.reporting.learning import learning_section
+from featurebench.reporting.ledger import budget_sentences, costs_of_arms
 from featurebench.reporting.limits import limits_of
+from featurebench.reporting.offered import offered_section
+from featurebench.reporting.seeds import seeds_section
 
 if TYPE_CHECKING:
     from featurebench.comparison import ArmSummary, Comparison
@@ -38,6 +43,9 @@ def summarize(
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
     curves: Sequence[LearningCurve] = (),
+    stored_bytes: Mapping[str, int] | None = None,
+    varied: Mapping[str, Mapping[str, Any]] | None = None,
+    replicas: Mapping[str, Sequence[RunResult]] | None = None,
 ) -> dict[str, Any]:
     """Gather what the report shows; JSON can hold it, undefined numbers are None.
 
@@ -59,6 +67,12 @@ def summarize(
         Versions, weights, commit, device, time.
     curves
         How arms do with fewer labels; the report then has a section about it.
+    stored_bytes
+        Size of what each arm left on disk, by arm.
+    varied
+        Of every declared arm that is one of a sweep: its values of what is varied, by arm.
+    replicas
+        By arm: its runs with other seeds, which are not among the results.
 
     Returns
     -------
@@ -74,7 +88,7 @@ def summarize(
         "reference": comparison.reference,
         "data": data_section(manifest, bad_tiles),
         "plan": plan_section(plan, manifest),
-        "arms": _arms(comparison, results),
+        "arms": _arms(comparison, results, stored_bytes or {}),
         "comparisons": [asdict(contrast) for contrast in comparison.contrasts],
         "failures": [asdict(failure) for failure in results.failures],
         "settings": dict(settings),
@@ -83,6 +97,11 @@ def summarize(
     summary["few_labels"] = learning_section(
         curves, arms=summary["arms"], metric=comparison.metric, margin=comparison.margin
     )
+    summary["offered"] = offered_section(comparison)
+    summary["budget"] = budget_sentences(summary["arms"])
+    summary["ablations"] = ablation_section(summary["arms"], varied or {}, comparison.metric)
+    summary["seeds"] = seeds_section(summary["arms"], replicas or {}, comparison.metric)
+    summary["drift"] = drift_section(results.runs, arms=summary["arms"])
     summary["limits"] = limits_of(summary)
     return {key: json_ready(value) for key, value in summary.items()}
 
@@ -116,11 +135,17 @@ def _metric(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _arms(comparison: Comparison, results: ResultsTable) -> list[dict[str, Any]]:
+def _arms(
+    comparison: Comparison, results: ResultsTable, stored_bytes: Mapping[str, int]
+) -> list[dict[str, Any]]:
     runs = {run.arm: run for run in results.runs}
+    costs = costs_of_arms(results.runs, stored_bytes)
     names = arm_names(comparison.arms)
     return [
-        names[arm.arm] | _arm(arm, runs[arm.arm]) | {"curves": _curves(runs[arm.arm], results)}
+        names[arm.arm]
+        | _arm(arm, runs[arm.arm])
+        | costs[arm.arm]
+        | {"curves": _curves(runs[arm.arm], results)}
         for arm in comparison.arms
     ]
 
@@ -171,14 +196,12 @@ def _arm(arm: ArmSummary, run: RunResult) -> dict[str, Any]:
         "head": arm.head,
         "strategy": arm.strategy,
         "n_repeats": arm.n_repeats,
-        "metrics": arm.metrics,
+        "metrics": {name: asdict(estimate) for name, estimate in arm.metrics.items()},
         "patient_metrics": arm.patient_metrics,
         "undefined_folds": arm.undefined_folds,
         "confusion": arm.confusion,
-        "cost": asdict(arm.cost + arm.extraction_cost),
-        "training_cost": asdict(arm.cost),
-        "extraction_cost": asdict(arm.extraction_cost),
         "params": run.params,
+        "epochs": epochs_run(run),
         "device": run.device,
         "fold_scores": [asdict(score) for score in run.scores],
     }

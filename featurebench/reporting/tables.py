@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+# Of these, an arm bears a part only where others read the same embedding.
+_SHARED = ("wall_s", "cpu_s", "gpu_s", "bytes_read", "bytes_written", "energy_j")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 
 
@@ -23,6 +25,9 @@ def arms_csv(summary: Mapping[str, Any]) -> str:
             **_flat_metrics(arm["metrics"], ""),
             **_flat_metrics(arm["patient_metrics"], "patient_"),
             **arm["cost"],
+            "stored_bytes": arm["stored"]["bytes"],
+            **{f"amortised_{key}": arm["amortised_cost"][key] for key in _SHARED},
+            "amortised_stored_bytes": arm["stored"]["amortised_bytes"],
         }
         for arm in summary["arms"]
     ]

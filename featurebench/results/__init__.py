@@ -1,6 +1,6 @@
 """What arms predicted, how they scored and what they cost, in memory and on disk."""
 
-from featurebench.results.cost import MIB, Cost, CostMeter
+from featurebench.results.cost import Cost, CostMeter
 from featurebench.results.curve import (
     CurvePoint,
     LearningCurve,
@@ -12,7 +12,9 @@ from featurebench.results.curve import (
     load_curve,
     save_curve,
 )
-from featurebench.results.files import write_atomically
+from featurebench.results.embeddings import load_embeddings
+from featurebench.results.files import folder_bytes, write_atomically
+from featurebench.results.gpu import MIB
 from featurebench.results.run import (
     ArmKind,
     Failure,
@@ -27,6 +29,7 @@ from featurebench.results.run import (
     save_failure,
     save_run,
 )
+from featurebench.results.sharing import extraction_shares
 
 __all__ = [
     "MIB",
@@ -43,9 +46,12 @@ __all__ = [
     "SizeSummary",
     "curve_folder",
     "curve_id",
+    "extraction_shares",
+    "folder_bytes",
     "is_complete",
     "is_complete_curve",
     "load_curve",
+    "load_embeddings",
     "load_failure",
     "load_run",
     "run_folder",

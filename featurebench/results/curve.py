@@ -214,7 +214,7 @@ def load_curve(folder: Path) -> LearningCurve:
         raise ResultsError(
             f"curve {folder.name} holds another curve: delete its folder and run again"
         )
-    header["cost"] = Cost(**header["cost"])
+    header["cost"] = Cost.of(header["cost"])
     header["left_out"] = tuple(LeftOut(**each) for each in header["left_out"])
     header["classes"], header["metrics"] = tuple(header["classes"]), tuple(header["metrics"])
     return LearningCurve(**header, points=points)

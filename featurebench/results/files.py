@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def folder_bytes(folder: Path) -> int:
+    """Add up the sizes of all files below a folder, in bytes."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def write_atomically(file: Path, content: bytes | str) -> None:
     """Replace a file by new content; a reader sees the old one or the new one, never a part.
 

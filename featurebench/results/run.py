@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from featurebench.errors import ResultsError
 from featurebench.results.cost import Cost
+from featurebench.results.embeddings import write_embeddings
 from featurebench.results.files import write_atomically
 
 if TYPE_CHECKING:
@@ -60,9 +61,15 @@ class RunResult:
     scores
         Tile-level metrics of every repeat and fold.
     cost, extraction_cost
-        Of this arm's own training and prediction; of the embedding that it reads.
+        Of this arm's own training and prediction; of the embeddings that it reads, whole.
+    embedding_costs
+        What each embedding that it reads took, by name; shared with other arms that read it.
     details
         What the arm chose or saw by fold (penalty, epochs), JSON-ready; not part of its identity.
+    features
+        Of a fine-tuned network's tested tiles, float16, shape (n_repeats, n_tiles, dim), NaN where
+        a tile was not tested; None where there are none, and in a run that was loaded: they stay
+        on disk for `load_embeddings`.
     """
 
     arm: str
@@ -79,9 +86,11 @@ class RunResult:
     scores: tuple[FoldScore, ...]
     cost: Cost
     extraction_cost: Cost = field(default_factory=Cost)
+    embedding_costs: Mapping[str, Cost] = field(default_factory=dict)
     device: str = "cpu"
     details: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    features: npt.NDArray[np.float16] | None = None
 
     @property
     def n_repeats(self) -> int:
@@ -192,6 +201,7 @@ def save_run(run: RunResult, root: Path) -> Path:
     archive = io.BytesIO()
     np.savez_compressed(archive, y_prob=run.y_prob)
     write_atomically(folder / "predictions.npz", archive.getvalue())
+    write_embeddings(run.features, folder)
     _write_scores(run.scores, folder / "scores.csv")
     write_atomically(
         folder / "run.json", json.dumps(_header(run), indent=1, allow_nan=False) + "\n"
@@ -220,7 +230,10 @@ def load_run(folder: Path) -> RunResult:
     if not header.pop("run_id").startswith(folder.name.rpartition("__")[2]):
         raise ResultsError(f"run {folder.name} holds another run: delete its folder and run again")
     for key in ("cost", "extraction_cost"):
-        header[key] = Cost(**header[key])
+        header[key] = Cost.of(header[key])
+    header["embedding_costs"] = {
+        name: Cost.of(cost) for name, cost in header.get("embedding_costs", {}).items()
+    }
     header["classes"] = tuple(header["classes"])
     return RunResult(**header, y_prob=y_prob, scores=scores)
 
@@ -248,9 +261,10 @@ def load_failure(folder: Path) -> Failure | None:
 
 
 def _header(run: RunResult) -> dict[str, Any]:
-    skipped = {"y_prob", "scores"}
+    skipped = {"y_prob", "scores", "features"}
     header = {k: v for k, v in vars(run).items() if k not in skipped}
     header["cost"], header["extraction_cost"] = asdict(run.cost), asdict(run.extraction_cost)
+    header["embedding_costs"] = {name: asdict(cost) for name, cost in run.embedding_costs.items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run.run_id,

@@ -1,4 +1,4 @@
-"""Who is tested when: patient-grouped, stratified folds and hold-outs that every arm shares."""
+"""Who is tested when: patient-grouped folds and hold-outs, drawn or given, that all arms share."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from featurebench.errors import SplitError
 from featurebench.splits.draw import draw_folds, draw_holdout
+from featurebench.splits.given import check_sides, code_sides
 from featurebench.splits.groups import code_groups, plural, tabulate
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 TRAIN = -1
 VALIDATION = -2
+# Of the three sides of a hold-out; what is tested has fold 0.
+_SIDE_CODES = np.array([TRAIN, VALIDATION, 0], dtype=np.int16)
 
 Rows = npt.NDArray[np.int64]
 
@@ -189,9 +192,55 @@ class SplitPlan:
         """
         table = tabulate(labels, groups, classes=classes, group_name=group_name)
         parts = draw_holdout(table, fractions=fractions, seed=seed)
-        code = np.array([TRAIN, VALIDATION, 0], dtype=np.int16)[parts][table.codes]
+        code = _SIDE_CODES[parts][table.codes]
         group = None if groups is None else group_name
         return cls(code[None], name_tiles(tile_ids, table.labels), group, seed, "holdout")
+
+    @classmethod
+    def from_column(
+        cls,
+        values: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
+        *,
+        column: str = "split",
+        seed: int = 0,
+        tile_ids: npt.ArrayLike | None = None,
+        group_name: str = "patient_id",
+        classes: Sequence[str] | None = None,
+    ) -> SplitPlan:
+        """Take a hold-out as it is given, such as a benchmark's own; nothing is drawn.
+
+        Parameters
+        ----------
+        values
+            ``train``, ``val`` (or ``validation``) or ``test`` for every tile, shape (n_tiles,).
+            There need be no validation tiles.
+        labels, groups, tile_ids, group_name, classes
+            As in `draw`.
+        column
+            Where the values come from, for messages.
+        seed
+            Of what the arms draw; the split does not depend on it.
+
+        Raises
+        ------
+        SplitError
+            If a value is another one, train or test is empty, a class has no training tiles, or a
+            group stands on more than one side; the message has the numbers.
+
+        Examples
+        --------
+        >>> plan = SplitPlan.from_column(["train", "train", "val", "test"], [0, 1, 1, 0])
+        >>> plan.test_fold.tolist()
+        [[-1, -1, -2, 0]]
+        """
+        table = tabulate(labels, groups, classes=classes, group_name=group_name)
+        sides = code_sides(values, len(table.labels), column)
+        check_sides(table, sides, column)
+        group = None if groups is None else group_name
+        test_fold = _SIDE_CODES[sides][None]
+        return cls(test_fold, name_tiles(tile_ids, table.labels), group, seed, "holdout")
 
     def splits(self) -> Iterator[Split]:
         """Yield every fold of every repeat; ``validation`` is None where there is none."""

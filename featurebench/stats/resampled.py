@@ -94,27 +94,44 @@ def corrected_resampled_t(
     >>> round(result.statistic, 3), round(result.p_value, 3)
     (1.684, 0.168)
     """
+    if not test_train_ratio > 0:
+        raise ValueError(f"test_train_ratio is {test_train_ratio}: give n_test / n_train, above 0")
+    return mean_test(CORRECTED_T, differences, overlap=test_train_ratio, alpha=alpha)
+
+
+def mean_test(
+    name: str, differences: npt.ArrayLike, *, overlap: float, alpha: float = 0.05
+) -> TestResult:
+    """Test a mean of J differences whose variance is s^2 (1 / J + overlap), with df = J - 1.
+
+    Parameters
+    ----------
+    name
+        What the result is called.
+    differences, alpha
+        As in `corrected_resampled_t`.
+    overlap
+        What the dependence between differences adds to 1 / J; 0 for independent ones.
+    """
     d = np.asarray(differences, dtype=np.float64)
-    _check(d, test_train_ratio, alpha)
+    _check(d, alpha)
     kept = d[~np.isnan(d)]
     n, n_undefined = kept.size, int(d.size - kept.size)
     mean = float(kept.mean()) if n else float("nan")
     df = float(max(n - 1, 0))
     if n < 2 or float(np.ptp(kept)) <= _ROUNDING * max(1.0, float(np.abs(kept).max())):
         nan = float("nan")
-        return TestResult(CORRECTED_T, mean, nan, df, nan, nan, nan, n, n_undefined)
-    se = float(np.sqrt((1 / n + test_train_ratio) * kept.var(ddof=1)))
+        return TestResult(name, mean, nan, df, nan, nan, nan, n, n_undefined)
+    se = float(np.sqrt((1 / n + overlap) * kept.var(ddof=1)))
     half = float(stats.t.ppf(1 - alpha / 2, df)) * se
     p = float(2 * stats.t.sf(abs(mean) / se, df))
-    return TestResult(CORRECTED_T, mean, mean / se, df, p, mean - half, mean + half, n, n_undefined)
+    return TestResult(name, mean, mean / se, df, p, mean - half, mean + half, n, n_undefined)
 
 
-def _check(d: npt.NDArray[np.float64], test_train_ratio: float, alpha: float) -> None:
+def _check(d: npt.NDArray[np.float64], alpha: float) -> None:
     if d.ndim != 1:
         raise ValueError(f"differences have shape {d.shape}: give one dimension, fold by fold")
     if np.any(np.isinf(d)):
         raise ValueError("differences include an infinite value: mark an undefined fold with NaN")
-    if not test_train_ratio > 0:
-        raise ValueError(f"test_train_ratio is {test_train_ratio}: give n_test / n_train, above 0")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}: give a value between 0 and 1")

@@ -269,7 +269,8 @@ class FeatureStore:
         refused
             Tiles of this block without an embedding.
         cost
-            What the block took: ``wall_s``, ``cpu_s``, ``gpu_s``, ``peak_memory_mb``.
+            What the block took: ``wall_s``, ``cpu_s``, ``gpu_s``, ``peak_memory_mb``; and, where
+            it is known, ``peak_gpu_memory_mb``, ``bytes_read`` and ``energy_j``.
 
         Returns
         -------
@@ -311,13 +312,25 @@ class FeatureStore:
         return sorted((r for rec in records for r in rec.refused), key=lambda r: r.row)
 
     def cost(self, spec: EmbeddingSpec) -> dict[str, float]:
-        """Sum what the committed blocks took; of ``peak_memory_mb``, the largest."""
-        total = {"wall_s": 0.0, "cpu_s": 0.0, "gpu_s": 0.0, "peak_memory_mb": 0.0}
-        for record in find_embedding(self.path, self._header, spec).records():
-            for key, value in record.cost.items():
-                before = total.get(key, 0.0)
-                total[key] = max(before, value) if key == "peak_memory_mb" else before + value
+        """Sum what the committed blocks took; of peaks, the largest.
+
+        What only some of the blocks recorded, other than seconds and ``peak_memory_mb``, is not
+        known of the embedding and left out.
+        """
+        always = ("wall_s", "cpu_s", "gpu_s", "peak_memory_mb")
+        costs = [each.cost for each in find_embedding(self.path, self._header, spec).records()]
+        everywhere = set.intersection(*(set(cost) for cost in costs)) if costs else set()
+        total = {}
+        for key in (*always, *sorted(everywhere.difference(always))):
+            values = [cost.get(key, 0.0) for cost in costs]
+            total[key] = max(values, default=0.0) if key.startswith("peak_") else sum(values, 0.0)
         return total
+
+    def stored_bytes(self, spec: EmbeddingSpec) -> int:
+        """Count the bytes of an embedding's files: its array and its records."""
+        from featurebench.store.status import read_status
+
+        return read_status(find_embedding(self.path, self._header, spec)).n_bytes
 
     def claims(self) -> Claims:
         """Make polite notes of the blocks that this process works on; close them when done."""

@@ -1,8 +1,9 @@
-"""Where tiles come from: a folder, a table or the synthetic cohort, always as one TileManifest."""
+"""Where tiles come from: folder, table, medmnist file or synthetic cohort, as one TileManifest."""
 
 from featurebench.tiles.jitter import jitter_tile
 from featurebench.tiles.layout import find_manifest, guess_columns, suggest_patient_regex
 from featurebench.tiles.manifest import TileManifest
+from featurebench.tiles.medmnist import unpack_medmnist
 from featurebench.tiles.pixels import MAX_PIXELS, read_tile
 from featurebench.tiles.synthetic import Cohort, oracle_auc, write_cohort
 from featurebench.tiles.views import (
@@ -30,5 +31,6 @@ __all__ = [
     "read_tile",
     "suggest_patient_regex",
     "turn_pixels",
+    "unpack_medmnist",
     "write_cohort",
 ]

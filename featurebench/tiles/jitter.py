@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
-from featurebench.tiles.staining import EOSIN, HAEMATOXYLIN
+from featurebench.tiles.staining import restaining
 
 if TYPE_CHECKING:
     from featurebench.tiles.views import View
@@ -65,15 +65,11 @@ def _generator(view: View, tile_id: str) -> np.random.Generator:
 
 
 def _restain(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    stained = np.array([HAEMATOXYLIN, EOSIN])
-    rest = np.cross(*stained)
-    vectors = np.vstack([stained, rest / np.linalg.norm(rest)])
     factor = rng.uniform(1 - STAIN_SIGMA, 1 + STAIN_SIGMA, 3)
     offset = rng.uniform(-STAIN_SIGMA, STAIN_SIGMA, 3)
-    # Separation, jitter and mixing are one affine map of the optical density.
-    mixing = np.linalg.inv(vectors) * factor @ vectors
+    mixing, shift = restaining(factor, offset)
     density = _DENSITY[np.asarray(image)] @ mixing.astype(np.float32)
-    density += (offset @ vectors).astype(np.float32)
+    density += shift.astype(np.float32)
     light = 256.0 * np.exp(-math.log(10.0) * density) - 1.0
     return Image.fromarray(np.clip(np.rint(light), 0, 255).astype(np.uint8))
 

@@ -76,6 +76,32 @@ def site_stain(rng: np.random.Generator, site_effect: float) -> Stain:
     )
 
 
+def restaining(
+    factor: npt.NDArray[np.float64], offset: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Turn changes of the amounts of stain into an affine map of optical density.
+
+    The map separates a density into haematoxylin, eosin and the rest (perpendicular to both),
+    makes ``factor * c + offset`` of each amount c, and mixes them again.
+
+    Parameters
+    ----------
+    factor, offset
+        Of the three amounts, shape (..., 3).
+
+    Returns
+    -------
+    mixing, shift : numpy.ndarray
+        Shapes (..., 3, 3) and (..., 3): a pixel's decadic density, as a row, becomes
+        ``density @ mixing + shift``.
+    """
+    stained = np.array([HAEMATOXYLIN, EOSIN])
+    rest = np.cross(*stained)
+    vectors = np.vstack([stained, rest / np.linalg.norm(rest)])
+    mixing = np.linalg.inv(vectors) * factor[..., None, :] @ vectors
+    return mixing, offset @ vectors
+
+
 def expose(
     haematoxylin: npt.NDArray[np.float32],
     eosin: npt.NDArray[np.float32],

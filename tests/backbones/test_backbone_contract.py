@@ -132,7 +132,7 @@ def test_equal_to_timm_alone(
     """Pixels bit for bit; embeddings as from the network that timm builds for features."""
     plain = timm.create_model(backbone.model, num_classes=0).eval()
     plain.load_state_dict(backbone.network.state_dict())
-    config = resolve_data_config({}, model=plain)  # type: ignore[no-untyped-call]
+    config = resolve_data_config({}, model=plain)
     transform = create_transform(**config, is_training=False)
     inputs = torch.stack([transform(image) for image in images])
     own = normalise(batch, backbone.preprocessing["mean"], backbone.preprocessing["std"])

@@ -394,6 +394,7 @@ class TestCurve:
         assert curve.full_tiles == np.mean([len(side) for side in sides])
         assert set(curve.points[0].values) == {"accuracy"}
         assert curve.cost.wall_s > 0
+        assert curve.cost.trials == 0
 
     def test_views_are_trained_on_and_averaged(self, cohort: Cohort, subsets: Subsets) -> None:
         # A view that is the tile itself leaves the nearest neighbour where it was.

@@ -58,6 +58,8 @@ def test_report_has_the_promised_keys(finished: Path) -> None:
     for arm in report["arms"]:
         assert {"id", "embedding", "metrics", "cost"} <= set(arm)
         assert {"wall_s", "cpu_s", "gpu_s", "peak_memory_mb"} <= set(arm["cost"])
+        assert arm["cost"]["energy_j"] is None
+        assert arm["stored"]["bytes"] > 0
         for estimate in arm["metrics"].values():
             assert {"value", "ci_low", "ci_high"} <= set(estimate)
     assert len(report["comparisons"]) == 3

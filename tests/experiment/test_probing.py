@@ -29,7 +29,7 @@ from featurebench.experiment.probing import plan_tasks
 from featurebench.experiment.study import Study, load_tiles, make_study
 from featurebench.experiment.tasks import Order, Task, run_ordered
 from featurebench.heads import make_head
-from featurebench.results import load_run
+from featurebench.results import Cost, load_run
 from featurebench.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -292,6 +292,7 @@ class TestTasks:
         assert run.params["search"]["trials"] is None
         assert run.params["search"]["space"] == {"k": {"values": [1, 5, 9]}}
         assert all(fold["params"]["k"] in {1, 3, 5, 9} for fold in run.details["folds"])
+        assert run.cost.trials == sum(fold["trials"] for fold in run.details["folds"]) >= 6 * 3
 
     def test_views_are_trained_on_and_averaged(
         self, tiny: Callable[..., ExperimentConfig], embedded: Path
@@ -321,6 +322,21 @@ class TestTasks:
         assert [entry["name"] for entry in index["embeddings"]] == [clean.name, flipped.name]
         plain = load_run(next((embedded / "results/tiny/runs").glob("*logistic*")))
         assert run.extraction_cost.wall_s > plain.extraction_cost.wall_s
+        assert set(run.embedding_costs) == {clean.name, flipped.name}
+        assert sum(run.embedding_costs.values(), Cost()) == run.extraction_cost
+        assert run.embedding_costs[clean.name] == plain.extraction_cost
+        assert plain.extraction_cost.bytes_written == store.stored_bytes(clean)
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux counts bytes")
+    def test_rows_that_are_mapped_count_as_read(
+        self, tiny: Callable[..., ExperimentConfig], embedded: Path
+    ) -> None:
+        (clean,) = (s for s in FeatureStore.open(tiny().store).embeddings() if s.view == "clean")
+        run = load_run(next((embedded / "results/tiny/runs").glob("*logistic*")))
+        n_bytes = run.y_prob.shape[1] * clean.dim * np.dtype(clean.dtype).itemsize
+        assert run.cost.bytes_read is not None
+        assert run.cost.bytes_read >= n_bytes
+        assert run.cost.trials == 0
 
     def test_class_weights_go_by_name(self, tiny: Callable[..., ExperimentConfig]) -> None:
         config = tiny()

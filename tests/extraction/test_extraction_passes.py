@@ -299,7 +299,7 @@ def assert_equal_to_timm_alone(manifest: TileManifest, store: FeatureStore, devi
     (found,) = rows_of(manifest, [backbone], store)
     plain = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
     plain.load_state_dict(backbone.network.state_dict())
-    config = resolve_data_config({}, model=plain)  # type: ignore[no-untyped-call]
+    config = resolve_data_config({}, model=plain)
     transform = create_transform(**config, is_training=False)
     tiles = [Image.open(manifest.path_of(row)).convert("RGB") for row in range(N_TILES)]
     with torch.no_grad():

@@ -75,3 +75,12 @@ def test_key_depends_on_every_part() -> None:
     }
     assert len(keys) == 6
     assert fold_key({"b": 2, "a": 1}, *parts[1:]) == fold_key(*parts)
+
+
+def test_features_come_back_where_there_are_some(tmp_path: Path) -> None:
+    features = np.arange(6, dtype=np.float16).reshape(3, 2)
+    save_fold(dataclasses.replace(OUTCOME, features=features), tmp_path, "k")
+    loaded = load_fold(tmp_path, 2, 1, "k")
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.features, features)
+    assert OUTCOME.features is None

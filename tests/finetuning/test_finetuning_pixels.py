@@ -1,4 +1,4 @@
-"""Pixels on their way to the network: decoding, cache, workers, augmentation."""
+"""Pixels on their way to the network: decoding, cache, workers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image
 
 from featurebench.errors import ConfigError, TileError
 from featurebench.finetuning import dataset
-from featurebench.finetuning.augmentation import augment, jitter, turn
 from featurebench.finetuning.dataset import TilePixels
 from featurebench.tiles import TileManifest, read_tile
 
@@ -89,47 +88,3 @@ def test_bad_tile_is_named_in_one_line(tiles: TileManifest, workers: int) -> Non
 def test_unknown_interpolation(tiles: TileManifest) -> None:
     with pytest.raises(ConfigError, match="interpolation 'psychic' is unknown: use bicubic, bil"):
         TilePixels(tiles, 24, "psychic")
-
-
-def test_turn_gives_each_symmetry_of_the_square_once() -> None:
-    image = torch.arange(9.0).reshape(1, 1, 3, 3)
-    switches = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)]).bool().T
-    turned = turn(image.expand(8, 1, 3, 3), switches)
-    expected = {
-        tuple(torch.rot90(side, k, (-2, -1)).flatten().tolist())
-        for side in (image[0, 0], image[0, 0].flip(-1))
-        for k in range(4)
-    }
-    assert {tuple(tile.flatten().tolist()) for tile in turned} == expected
-    assert torch.equal(turned[0], image[0])
-
-
-def test_jitter_agrees_with_pillow() -> None:
-    rng = np.random.default_rng(0)
-    array = rng.integers(60, 190, (16, 16, 3), dtype=np.uint8)
-    image = Image.fromarray(array)
-    batch = torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
-    for position, enhancer in enumerate(
-        (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-    ):
-        factors = torch.ones(3, 1)
-        factors[position] = 1.2
-        expected = torch.from_numpy(np.array(enhancer(image).enhance(1.2)))
-        ours = jitter(batch, factors)[0].permute(1, 2, 0) * 255
-        torch.testing.assert_close(ours, expected.float(), atol=1.5, rtol=0)
-
-
-def test_augmentation_is_mild_seeded_and_leaves_its_input() -> None:
-    images = torch.rand(16, 3, 8, 8)
-    kept = images.clone()
-    first, again, other = (
-        augment(images, torch.Generator().manual_seed(seed), color_jitter=0.1) for seed in (1, 1, 2)
-    )
-    assert torch.equal(images, kept)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert first.min() >= 0
-    assert first.max() <= 1
-    plain = augment(images, torch.Generator().manual_seed(1), color_jitter=0)
-    assert torch.equal(plain.flatten(1).sort().values, images.flatten(1).sort().values)
-    assert 0 < (first - plain).abs().mean() < 0.1

@@ -100,6 +100,12 @@ def test_result_says_what_was_done(
     for fold in run.details["folds"]:
         assert fold["n_train"] + fold["n_validation"] + fold["n_test"] == len(cohort)
         assert len(fold["validation_loss"]) == fold["epochs"] == 2
+        assert fold["monitored"] == fold["validation_loss"]
+        assert (fold["strategy"], fold["monitor"], fold["seed"]) == ("full", "log_loss", 5)
+        assert fold["n_learning"] == [fold["n_parameters"]] * 2
+        assert fold["learning_rate"][0] > fold["learning_rate"][1] > 0
+        assert fold["stopped_early"] is False
+        assert list(fold["cka"])[-1] == "final"
 
 
 def test_three_classes(
@@ -169,7 +175,7 @@ def test_learns_from_and_watches_disjoint_training_patients(
 ) -> None:
     seen: list[tuple[set[int], set[int], set[int]]] = []
 
-    def spy(network: Any, feed: Any, labels: Any, **given: Any) -> Any:
+    def spy(network: Any, feed: Any, lesson: Any, **given: Any) -> Any:
         used: set[int] = set()
         watched: set[int] = set()
         feed_batches = feed.batches
@@ -183,12 +189,12 @@ def test_learns_from_and_watches_disjoint_training_patients(
                 target.update(int(row) for rows in batches for row in rows)
                 return feed_batches(batches, augmentation)
 
-        history = train(network, Spying, labels, **given)  # type: ignore[arg-type]
-        seen.append((used, watched, set(given["validation"].tolist())))
+        history = train(network, Spying, lesson, **given)  # type: ignore[arg-type]
+        seen.append((used, watched, set(lesson.validation.tolist())))
         return history
 
     monkeypatch.setattr(learner, "train", spy)
-    tune(cohort, plan, groups=groups, **SMALL)
+    tune(cohort, plan, groups=groups, drift=False, **SMALL)
     for (used, watched, validation), (rows, _) in zip(seen, plan, strict=True):
         assert used | watched == set(rows.tolist())
         assert watched == validation != set()
@@ -237,6 +243,28 @@ def _assert_same(run: RunResult, other: RunResult) -> None:
     for ours, theirs in zip(run.details["folds"], other.details["folds"], strict=True):
         for key in ("epochs", "best_epoch", "train_loss", "validation_loss", "n_train"):
             assert ours[key] == theirs[key]
+
+
+def test_features_of_the_test_tiles_are_saved_with_the_fold(
+    cohort: TileManifest, plan: SplitPlan, tmp_path: Path
+) -> None:
+    settings = SMALL | {"epochs": 1, "fold_dir": tmp_path}
+    with_features = tune(cohort, plan, **settings)
+    for fold, (_, test) in enumerate(plan):
+        with np.load(tmp_path / f"fold_r0_f{fold}.npz", allow_pickle=False) as arrays:
+            assert arrays["features"].dtype == np.float16
+            assert arrays["features"].shape == (len(test), 96)
+    without = tune(cohort, plan, **settings | {"fold_dir": None, "drift": False})
+    np.testing.assert_array_equal(with_features.y_prob, without.y_prob)
+    assert "cka" not in without.details["folds"][0]
+
+
+def test_from_scratch_the_weights_do_not_count() -> None:
+    recipe = Recipe("tf_efficientnet_lite0", weights="package", strategy="scratch", image_size=32)
+    start = identify(recipe, repeats=1, grouped=True)
+    drawn = dataclasses.replace(recipe, weights="random")
+    assert identify(drawn, repeats=1, grouped=True) == start
+    assert start.params["weights"] == "random"
 
 
 def test_first_repeats_are_those_of_a_longer_run(
@@ -316,7 +344,16 @@ def test_plan_of_other_tiles_is_refused(cohort: TileManifest, plan: SplitPlan) -
         ({"repeats": 2}, "repeats 2 cannot be used: the plan has 1"),
         ({"seed": -1}, "seed -1 cannot be used"),
         ({"device": "abacus"}, "device 'abacus' is unknown to torch"),
-        ({"strategy": "lora"}, "strategy 'lora' does not exist: use full"),
+        ({"strategy": "half"}, "strategy 'half' does not exist"),
+        ({"strategy": "last:99"}, "strategy 'last:99' needs 99 stages .* this network has"),
+        ({"precision": "float16"}, "precision 'float16' cannot be used on cpu: use float32"),
+        ({"data_parallel": 0}, "data_parallel 0 cannot be used: give 1 to 4"),
+        ({"data_parallel": 5}, "data_parallel 5 cannot be used: give 1 to 4"),
+        ({"data_parallel": 2, "devices": ["cpu"] * 2}, "side by side or shared out, not both"),
+        (
+            {"class_weight": {"tumour": 2.0}},
+            "class_weight names 'tumour': the classes are class0, class1",
+        ),
         ({"preprocessing": {"input_size": [32, 48]}, "image_size": None}, "32 x 48 is not square"),
     ],
 )

@@ -372,9 +372,9 @@ def test_optuna_is_told_what_became_of_each_trial(monkeypatch: pytest.MonkeyPatc
     became = {each.params["x"]: (each.state, each.losses) for each in found.trials}
     assert {state for state, _ in became.values()} == set(states.values())
     for told in study.trials:
-        state, fold_losses = became[told.params["x"]]
+        state, step_losses = became[told.params["x"]]
         assert states[told.state.name] == state
-        assert list(told.intermediate_values) == list(range(len(fold_losses)))
+        assert list(told.intermediate_values) == list(range(len(step_losses)))
 
 
 def test_rows_that_cannot_be_searched_on(told: Data, thirds: Cv) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GAP = 1e-6
 # A gap of a millionth leaves the probabilities of some hundred rows open by about its root.
-CLOSE = 5e-3
+CLOSE = 1e-2
 # What is left of that when solved to the last digits; closer than that either label will do.
 PRECISE = 1e-4
 RARE = (100, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class ReportCase:
     provenance: dict[str, Any]
     bad_tiles: list[dict[str, Any]]
     experiment: str = "glas"
+    stored_bytes: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         return summarize(**vars(self))
@@ -138,6 +139,29 @@ def draw_case(
     return ReportCase(
         comparison, results, manifest, plan, settings, provenance, [dict(b) for b in bad_tiles]
     )
+
+
+def with_full_ledger(case: ReportCase) -> ReportCase:
+    """Give every arm bytes, the fine-tune a GPU with a counter, and the probes searches."""
+    runs = []
+    for run in case.results.runs:
+        wall_s = run.cost.wall_s
+        cost = replace(run.cost, bytes_read=86_000_000, bytes_written=40_000)
+        reading = replace(run.extraction_cost, bytes_read=340_000_000, bytes_written=1_400_000)
+        changes: dict[str, Any] = {"cost": cost}
+        if run.kind == "probe":
+            folds = [{"trials": 20, "params": {}} for _ in range(10)]
+            changes["cost"] = replace(cost, trials=200)
+            changes["params"] = {"search": {"method": "tpe", "trials": 20, "seconds": None}}
+            changes["details"] = {"folds": folds}
+            changes |= {"extraction_cost": reading, "embedding_costs": {run.embedding: reading}}
+        if run.kind == "finetune":
+            changes["cost"] = replace(
+                cost, gpu_s=wall_s, peak_gpu_memory_mb=3172.0, energy_j=wall_s * 310
+            )
+        runs.append(replace(run, **changes))
+    stored = {run.arm: 15_000 + 100 * i for i, run in enumerate(runs)}
+    return replace(case, results=replace(case.results, runs=tuple(runs)), stored_bytes=stored)
 
 
 def draw_manifest(

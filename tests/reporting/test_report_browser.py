@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report_cases import draw_case
+from report_cases import draw_case, with_full_ledger
 
 from featurebench.reporting import write_report
 from featurebench.results import Failure
@@ -41,6 +41,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     grades = tuple(f"a rather long name of class {i}" for i in range(4))
     cases = {
         "two": draw_case(folder / "a"),
+        "full": with_full_ledger(draw_case(folder / "d")),
         "four": draw_case(
             folder / "b", classes=grades, repeats=1, failures=(failure,), bad_tiles=bad
         ),
@@ -81,7 +82,7 @@ def overflow(page: Any) -> int:
     return int(page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
 
 
-@pytest.mark.parametrize("name", ["two", "four", "anonymous"])
+@pytest.mark.parametrize("name", ["two", "four", "anonymous", "full"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_page_never_scrolls_sideways(
     name: str, viewport: dict[str, int], visit: Any, reports: dict[str, Path]

@@ -162,3 +162,36 @@ def test_every_metric_has_a_label() -> None:
 
     assert set(formats.METRIC_LABELS) == set(METRICS)
     assert formats.metric_label("some_new_one") == "some new one"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0, "–"),
+        (812, "812 B"),
+        (3_500, "3.4 KiB"),
+        (1_023_999, "1.0 MiB"),
+        (340_000_000, "324 MiB"),
+        (5 * 2**40, "5.0 TiB"),
+        (5000 * 2**40, "5000 TiB"),
+    ],
+)
+def test_size(value: int | None, text: str) -> None:
+    assert formats.size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (4.25, "4.2 J"),
+        (412.3, "412 J"),
+        (3600, "1.0 Wh"),
+        (137_000, "38 Wh"),
+        (4_400_000, "1.2 kWh"),
+        (90_000_000, "25 kWh"),
+    ],
+)
+def test_energy(value: float | None, text: str) -> None:
+    assert formats.energy(value) == text

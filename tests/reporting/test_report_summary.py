@@ -66,7 +66,8 @@ def test_promised_keys_are_there(summary: dict[str, Any]) -> None:
     for arm in summary["arms"]:
         assert {"id", "kind", "embedding", "head", "strategy", "metrics", "cost"} <= set(arm)
         assert set(arm["metrics"]["accuracy"]) == {"value", "ci_low", "ci_high"}
-        assert set(arm["cost"]) == {"wall_s", "cpu_s", "gpu_s", "peak_memory_mb"}
+        assert {"wall_s", "cpu_s", "gpu_s", "peak_memory_mb"} <= set(arm["cost"])
+        assert set(arm["amortised_cost"]) == set(arm["cost"]) == set(arm["extraction_share"])
     for contrast in summary["comparisons"]:
         assert {
             "arm_a", "arm_b", "metric", "difference", "ci_low", "ci_high", "test", "p_value",
@@ -93,7 +94,7 @@ def test_json_ready_knows_what_comes() -> None:
         "nan": float("nan"),
         "array": np.array([[1, 2], [3, 4]]),
         "inf": np.array([np.inf, 1.0]),
-        "cost": Cost(1, 2, 0, 3),
+        "estimate": Estimate(1, 2, float("nan")),
         "path": Path("a/b"),
         "flag": np.bool_(True),
         "pair": (1, None),
@@ -103,7 +104,7 @@ def test_json_ready_knows_what_comes() -> None:
         "nan": None,
         "array": [[1, 2], [3, 4]],
         "inf": [None, 1.0],
-        "cost": {"wall_s": 1, "cpu_s": 2, "gpu_s": 0, "peak_memory_mb": 3},
+        "estimate": {"value": 1, "ci_low": 2, "ci_high": None},
         "path": "a/b",
         "flag": True,
         "pair": [1, None],

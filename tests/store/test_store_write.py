@@ -262,6 +262,26 @@ def test_cost_sums_seconds_and_keeps_the_peak(store: FeatureStore) -> None:
     assert store.cost(SPEC) == {"wall_s": 4.5, "cpu_s": 6.0, "gpu_s": 0.0, "peak_memory_mb": 30.0}
 
 
+def test_what_some_blocks_did_not_record_is_not_known_of_the_embedding(store: FeatureStore) -> None:
+    for k, block in enumerate(store.blocks(SPEC)):
+        cost = {"wall_s": 1.0, "bytes_read": 100.0, "peak_gpu_memory_mb": 10.0 * k}
+        cost |= {"energy_j": 5.0} if k else {}
+        store.write(SPEC, block, np.ones((len(block), DIM)), cost=cost)
+    found = store.cost(SPEC)
+    n_blocks = len(store.blocks(SPEC))
+    assert n_blocks > 1
+    assert found["bytes_read"] == 100.0 * n_blocks
+    assert found["peak_gpu_memory_mb"] == 10.0 * (n_blocks - 1)
+    assert "energy_j" not in found
+
+
+def test_stored_bytes_are_those_of_the_embeddings_files(store: FeatureStore) -> None:
+    empty = store.stored_bytes(SPEC)
+    for block in store.blocks(SPEC):
+        store.write(SPEC, block, np.ones((len(block), DIM)))
+    assert store.stored_bytes(SPEC) - empty > store.n_tiles * DIM * 2
+
+
 def test_numpy_numbers_are_recorded_and_infinite_costs_refused(store: FeatureStore) -> None:
     block = store.blocks(SPEC)[0]
     with pytest.raises(StoreError, match="the cost gpu_s is nan"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import ResultsError
-from featurebench.evaluation.crossval import check_rows, predict_folds
+from featurebench.evaluation.crossval import check_rows, count_trials, predict_folds
 from featurebench.evaluation.few_labels.untuned import without_tuning
 from featurebench.heads import needs_inner_folds
 from featurebench.metrics import METRICS
@@ -101,6 +102,7 @@ def few_label_curve(
     if progress is not None:
         progress(len(subsets) - len(usable))
     points: list[CurvePoint] = []
+    trials = 0
     for members in _chunks(usable, X.shape, len(classes), subsets.few.inner):
         found = _predict(
             head,
@@ -112,6 +114,7 @@ def few_label_curve(
             threads=threads,
             progress=progress,
         )
+        trials += count_trials(found.values())
         points += [_point(each, y, found[id(each)], metrics, head) for each in members]
     return LearningCurve(
         arm=arm or type(head).__name__,
@@ -128,7 +131,7 @@ def few_label_curve(
         left_out=(*subsets.left_out, *left_out),
         full_tiles=subsets.full_tiles,
         full_patients=subsets.full_patients,
-        cost=meter.read(),
+        cost=replace(meter.read(), trials=trials),
     )
 
 

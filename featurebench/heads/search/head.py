@@ -135,7 +135,7 @@ class SearchedHead(ClassifierMixin, BaseEstimator):
         self.estimator_.fit(X, labels)
         self.choices_ = {
             "params": as_json(best.params),
-            "inner_log_loss": best.log_loss,
+            "inner_log_loss": best.loss,
             **_summary(found, plan, space),
             "estimator": choices_of(self.estimator_),
         }
@@ -171,7 +171,7 @@ def _summary(
 ) -> dict[str, Any]:
     default = found.trials[0]
     return {
-        "default_log_loss": default.log_loss if default.state == "complete" else None,
+        "default_log_loss": default.loss if default.state == "complete" else None,
         "trials": len(found.trials),
         "pruned": found.count("pruned"),
         "failed": found.count("failed"),

@@ -32,6 +32,10 @@ _TRIALS_BEFORE_PRUNING = 5
 _REPEATS_OF_AN_EXHAUSTED_SPACE = 20
 
 
+def _mean(losses: Sequence[float]) -> float:
+    return float(np.mean(losses))
+
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     """One configuration and what became of it.
@@ -41,22 +45,20 @@ class Trial:
     params
         Values by name.
     losses
-        Log loss of each inner fold that was fitted.
+        Loss of each step that was done: the log loss of an inner fold, say.
     state
         ``complete``, ``pruned`` (given up after some folds) or ``failed``.
     error
         Why it failed.
+    loss
+        Of all steps together; NaN unless complete.
     """
 
     params: Params
     losses: tuple[float, ...]
     state: Literal["complete", "pruned", "failed"]
     error: Exception | None = None
-
-    @property
-    def log_loss(self) -> float:
-        """Mean over all inner folds; NaN unless complete."""
-        return float(np.mean(self.losses)) if self.state == "complete" else math.nan
+    loss: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +83,8 @@ class SearchResult:
         complete = [trial for trial in self.trials if trial.state == "complete"]
         if not complete:
             raise next(trial.error for trial in reversed(self.trials) if trial.error)
-        default, best = self.trials[0], min(complete, key=lambda trial: trial.log_loss)
-        if default.state != "complete":
+        default, best = self.trials[0], min(complete, key=lambda trial: trial.loss)
+        if default.state != "complete" or rule == "best":
             return best
         return (default, best)[choose(np.array([default.losses, best.losses]).T, rule)]
 
@@ -93,20 +95,24 @@ class Search:
 
     Parameters
     ----------
-    fold_losses
-        Gives the log loss of a configuration on each inner fold, fitted as it is asked for.
-    n_folds
-        How many losses it gives.
+    step_losses
+        Gives the loss of a configuration at each step, such as the log loss on an inner fold,
+        computed as it is asked for.
+    n_steps
+        How many losses it gives at most.
     plan
         When to end.
     clock
         Gives seconds.
+    combine
+        Gives the loss of the steps so far together.
     """
 
-    fold_losses: Callable[[Params], Iterator[float]]
-    n_folds: int
+    step_losses: Callable[[Params], Iterator[float]]
+    n_steps: int
     plan: SearchPlan
     clock: Callable[[], float] = time.monotonic
+    combine: Callable[[Sequence[float]], float] = _mean
     trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -155,14 +161,14 @@ class Search:
         return exhausted or self.plan.is_spent(len(self.trials), self.clock() - self._start)
 
     def _objective(self, asked: optuna.Trial, space: Mapping[str, Parameter]) -> float:
-        """Give Optuna the mean loss; NaN tells it that the trial failed."""
+        """Give Optuna the loss; NaN tells it that the trial failed."""
         import optuna
 
         params = {name: parameter.suggest(asked, name) for name, parameter in space.items()}
         trial = self._try_once(asked, params)
         if trial.state == "pruned":
             raise optuna.TrialPruned
-        return trial.log_loss
+        return trial.loss
 
     def _try_once(self, asked: optuna.Trial, params: Params) -> Trial:
         """Try a configuration, or recall what came out of it; a repeat is no trial."""
@@ -170,31 +176,30 @@ class Search:
         known = self._known.get(key)
         if known is None:
             self._n_repeats = 0
-            self._known[key] = self._try(params, lambda losses: _gives_up(asked, losses))
+            self._known[key] = self._try(params, lambda losses: self._gives_up(asked, losses))
             self.trials.append(self._known[key])
             return self._known[key]
         self._n_repeats += 1
-        for n_folds in range(1, len(known.losses) + 1):
-            _gives_up(asked, known.losses[:n_folds])
+        for n_steps in range(1, len(known.losses) + 1):
+            self._gives_up(asked, known.losses[:n_steps])
         return known
 
     def _try(self, params: Params, gives_up: Callable[[Sequence[float]], bool]) -> Trial:
         losses: list[float] = []
         try:
-            for loss in self.fold_losses(params):
+            for loss in self.step_losses(params):
                 losses.append(loss)
-                if gives_up(losses) and len(losses) < self.n_folds:
+                if gives_up(losses) and len(losses) < self.n_steps:
                     return Trial(params, tuple(losses), "pruned")
         except ConfigError:
             raise
         except (ValueError, ArithmeticError) as error:
             return Trial(params, tuple(losses), "failed", error)
-        return Trial(params, tuple(losses), "complete")
+        return Trial(params, tuple(losses), "complete", loss=self.combine(losses))
 
-
-def _gives_up(asked: optuna.Trial, losses: Sequence[float]) -> bool:
-    asked.report(float(np.mean(losses)), len(losses) - 1)
-    return asked.should_prune()
+    def _gives_up(self, asked: optuna.Trial, losses: Sequence[float]) -> bool:
+        asked.report(self.combine(losses), len(losses) - 1)
+        return asked.should_prune()
 
 
 def _make_study(
