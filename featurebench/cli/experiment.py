@@ -153,12 +153,11 @@ def finetune(
     """Fine-tune on the folds that the probes use."""
     from featurebench import experiment
 
+    placed = on_device(config, device)
     if dry_run:
-        experiment.outlook(config, make_console())
+        experiment.outlook(placed, make_console())
         return
-    experiment.fine_tune_arms(
-        on_device(config, device), make_console(), model=backbone, strategy=strategy
-    )
+    experiment.fine_tune_arms(placed, make_console(), model=backbone, strategy=strategy)
 
 
 @main.command()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from featurebench.comparison.design import Design
     from featurebench.comparison.model import ArmSummary, Comparison, Contrast
 
+# So many fine-tuned networks have a sentence each, and so many arms are named in one.
+_OWN_SENTENCES, _NAMES = 4, 8
 NOUNS = {"probe": "frozen probe", "finetune": "fine-tuned network", "baseline": "baseline"}
 
 
@@ -26,8 +28,8 @@ def write_verdict(design: Design, comparison: Comparison) -> str:
     """Write the paragraph: answer, setting, the reference's score, then each other arm.
 
     Arms of another kind than the reference (fine-tuned networks, where it is a probe) have a
-    sentence each; arms of its own kind share sentences by outcome. Arms are called as
-    the comparison calls them.
+    sentence each if they are few; many of them, and arms of its own kind, share sentences by
+    outcome. Arms are called as the comparison calls them.
     """
     reference = comparison.arm(comparison.reference)
     kinds = {arm.arm: arm.kind for arm in comparison.arms}
@@ -38,8 +40,8 @@ def write_verdict(design: Design, comparison: Comparison) -> str:
         headline(comparison, across),
         _setting(design, {arm.n_repeats for arm in comparison.arms}),
         _reference_score(comparison, reference, design.unit),
-        *(contrast_sentence(c, comparison.margin, comparison.alpha) for c in across),
-        *_alike_sentences(alike, comparison.alpha),
+        *_across_sentences(across, comparison),
+        *_shared_sentences(alike, comparison.alpha, "other probes"),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -174,14 +176,23 @@ def _left_open(contrast: Contrast) -> str:
     return open_range
 
 
-def _alike_sentences(contrasts: Sequence[Contrast], alpha: float) -> list[str]:
+def _across_sentences(contrasts: Sequence[Contrast], comparison: Comparison) -> list[str]:
+    if len(contrasts) > _OWN_SENTENCES:
+        return _shared_sentences(contrasts, comparison.alpha, "fine-tuned networks")
+    return [contrast_sentence(c, comparison.margin, comparison.alpha) for c in contrasts]
+
+
+def _shared_sentences(contrasts: Sequence[Contrast], alpha: float, kind: str) -> list[str]:
     sentences = [
         f"{wording.opening(c.arm_a)} is {c.outcome} than the reference: {wording.effect(c, alpha)}."
         for c in contrasts
         if c.outcome != "not resolved"
     ]
     unresolved = [c.arm_a for c in contrasts if c.outcome == "not resolved"]
-    if unresolved:
+    if len(unresolved) > _NAMES:
+        count = f"{len(unresolved)} of the {len(contrasts)} {kind}"
+        sentences.append(f"The data do not resolve {count} against the reference.")
+    elif unresolved:
         names = wording.listed(unresolved, "or")
         sentences.append(f"The data do not resolve {names} against the reference.")
     return sentences

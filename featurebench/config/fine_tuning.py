@@ -43,7 +43,8 @@ class FineTuneConfig(Section):
     few_labels
         Whether it is trained on the smaller training sets of ``few_labels`` as well.
     search
-        Where its recipe is searched if the file has a budget for searches; not at all if None.
+        Where its recipe is searched if the file has a budget for searches, or False for not at
+        all.
     varied
         Values of the keys that were lists where the file was read.
     """
@@ -69,6 +70,21 @@ class FineTuneConfig(Section):
         """How the network is trained."""
         return _read_recipe(self.settings)
 
+    @property
+    def space(self) -> dict[str, Any]:
+        """Where the recipe is searched if the file has a budget for searches; empty for not at all.
+
+        By default that is what neither the entry nor its preset sets.
+        """
+        if self.search is False:
+            return {}
+        if self.search and self.search.space:
+            return self.search.space
+        from featurebench.finetuning import DEFAULT_SPACE, with_preset
+
+        given = with_preset(self.settings)
+        return {key: each for key, each in DEFAULT_SPACE.items() if key not in given}
+
     @field_validator("search", mode="before")
     @classmethod
     def _bare_search(cls, value: object) -> object:
@@ -88,10 +104,15 @@ class FineTuneConfig(Section):
 
     @model_serializer(mode="plain")
     def _in_full(self, info: SerializationInfo) -> dict[str, Any]:
-        """Write out the whole recipe, without the preset that it came from."""
+        """Write out the whole recipe, without the preset that it came from.
+
+        So the space of a search is written out, too: afterwards all keys are set.
+        """
         own = {key: getattr(self, key) for key in _OWN if key in self.model_fields_set}
         if isinstance(self.search, Section):
             own["search"] = self.search.model_dump(exclude_none=True)
+        if (info.context or {}).get("has_budget"):
+            own["search"] = {"space": self.space} if self.space else False
         recipe = self.recipe.to_dict()
         recipe["weights"] = relative_weights(self.weights, info)
         return {**recipe, **own}
@@ -125,6 +146,17 @@ def expand(entries: object) -> object:
     for entry in entries:
         expanded += _combinations(entry) if isinstance(entry, dict) else [entry]
     return expanded
+
+
+def origins(entries: object) -> list[int]:
+    """Give the place in the file of each entry that `expand` makes."""
+    if not isinstance(entries, list):
+        return []
+    numbers = [
+        [i] * (len(list(_combinations(entry))) if isinstance(entry, dict) else 1)
+        for i, entry in enumerate(entries)
+    ]
+    return list(itertools.chain.from_iterable(numbers))
 
 
 def varied_label(varied: Mapping[str, Any]) -> str:

@@ -10,12 +10,22 @@ from pydantic import BaseModel
 from featurebench.config.sections import ExperimentConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
-def describe_problem(error: Mapping[str, Any]) -> str:
-    """Say in one clause what pydantic found; an unknown key with the nearest known one."""
+def describe_problem(error: Mapping[str, Any], fine_tunes: Sequence[int] = ()) -> str:
+    """Say in one clause what pydantic found; an unknown key with the nearest known one.
+
+    Parameters
+    ----------
+    error
+        One of those of a `pydantic.ValidationError`.
+    fine_tunes
+        Place in the file of each fine-tune, of which an entry with lists makes several.
+    """
     location = [part for part in error["loc"] if not str(part).startswith("(")]
+    if location[:1] == ["finetune"] and location[1:] and fine_tunes:
+        location[1] = fine_tunes[int(location[1])]
     where = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from featurebench.config.fine_tuning import origins
 from featurebench.config.problems import describe_problem
 from featurebench.config.sections import ExperimentConfig
 from featurebench.errors import ConfigError
@@ -126,15 +127,18 @@ def parse_config(
     try:
         config = ExperimentConfig.model_validate(document, context={"base": base})
     except ValidationError as error:
-        problems = "; ".join(describe_problem(e) for e in error.errors())
-        raise ConfigError(f"{source}: {problems}") from None
+        written = origins(document.get("finetune"))
+        # A mistake in an entry with lists is there in all its combinations.
+        problems = dict.fromkeys(describe_problem(e, written) for e in error.errors())
+        raise ConfigError(f"{source}: {'; '.join(problems)}") from None
     config._base = base
     return config
 
 
 def dump_config(config: ExperimentConfig, base: Path) -> dict[str, Any]:
     """Plain dict of the whole configuration, every default written out, paths relative to base."""
-    return config.model_dump(mode="json", context={"base": base})
+    context = {"base": base, "has_budget": config.search is not None}
+    return config.model_dump(mode="json", context=context)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

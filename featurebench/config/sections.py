@@ -161,6 +161,7 @@ class ComputeConfig(Section):
 
     device: str = "auto"
     devices: list[str] = Field(default_factory=list)
+    data_parallel: PositiveInt = 1
     threads: PositiveInt | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
     batch_size: PositiveInt | None = None
@@ -241,15 +242,15 @@ class ExperimentConfig(Section):
     @model_validator(mode="after")
     def _fine_tune_needs(self) -> Self:
         """Refuse what one fine-tune asks for and the rest of the file does not have."""
-        for i, entry in enumerate(self.finetune):
+        for entry in self.finetune:
             if entry.search and self.search is None:
                 raise ValueError(
-                    f"finetune.{i}: search needs the budget that all searched arms share: add "
+                    f"finetune, {entry.model}: search needs the budget that all searched arms share: add "
                     "search: {trials: 20} beside finetune"
                 )
             if entry.few_labels and self.few_labels is None:
                 raise ValueError(
-                    f"finetune.{i}: few_labels needs the sizes that all arms share: add "
+                    f"finetune, {entry.model}: few_labels needs the sizes that all arms share: add "
                     "few_labels: {patients: [5, 10, 20]} beside finetune"
                 )
         return self

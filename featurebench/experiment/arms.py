@@ -240,15 +240,22 @@ def fine_tune_name(entry: FineTuneConfig) -> str:
 
 
 def search_of(config: ExperimentConfig, entry: FineTuneConfig) -> RecipeSearch | None:
-    """Give the search of an entry's recipe, within the budget that all searched arms share."""
-    if not entry.search or config.search is None:
+    """Give the search of an entry's recipe, within the budget that all searched arms share.
+
+    As with the heads, everything is searched where the file has a budget and the entry does not
+    say ``search: false``; what the entry or its preset sets is not searched by default.
+
+    Raises
+    ------
+    ConfigError
+        If the space cannot be used.
+    """
+    if config.search is None or not entry.space:
         return None
-    from featurebench.finetuning import DEFAULT_SPACE, RecipeSearch
+    from featurebench.finetuning import RecipeSearch
     from featurebench.heads.search import SearchPlan
 
-    return RecipeSearch(
-        SearchPlan(**config.search.model_dump()), entry.search.space or DEFAULT_SPACE
-    )
+    return RecipeSearch(SearchPlan(**config.search.model_dump()), entry.space)
 
 
 def _beyond_model_and_strategy(varied: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from featurebench.config import WEIGHT_SOURCES
 from featurebench.errors import ConfigError
+from featurebench.experiment.arms import search_of
 from featurebench.experiment.probes import check_probe
 from featurebench.metrics import METRICS
 
@@ -25,10 +26,12 @@ def check_settings(config: ExperimentConfig) -> None:
     Raises
     ------
     ConfigError
-        If a head, its parameter, its search, the metric or a weight file cannot be used.
+        If a head, its parameter, a search, the metric or a weight file cannot be used.
     """
     for entry in config.heads:
         check_probe(config, entry)
+    for fine_tune in config.finetune:
+        search_of(config, fine_tune)
     for name in (config.few_labels and config.few_labels.heads) or ():
         if name not in config.heads:
             raise ConfigError(_unknown("few_labels.heads", name, config.heads))

@@ -72,6 +72,7 @@ def _run(
             seed=arm.seed,
             device=resolve_device(config.compute.device),
             devices=config.compute.devices,
+            data_parallel=config.compute.data_parallel,
             threads=threads,
             workers=config.compute.workers or 0,
             fold_dir=arm.folder(config.output.results) / "folds",

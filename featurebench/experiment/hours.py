@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 from featurebench.experiment.arms import repeats_of, search_of
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from featurebench.experiment.arms import Arm
     from featurebench.experiment.console import Console
     from featurebench.experiment.study import Study
-    from featurebench.finetuning import Recipe
+    from featurebench.finetuning import Recipe, RecipeSearch
     from featurebench.finetuning.pace import Pace
 
 # What does not change how long a tile takes.
@@ -49,13 +50,11 @@ def tell_hours(
                 paces[key] = measure_pace(
                     recipe, n_classes=len(study.tiles.classes), device=device, threads=threads
                 )
-            seconds = paces[key].most_seconds(
-                study.plan, recipe, repeats=repeats_of(study, arm.fine_tune)
-            )
+            repeats = repeats_of(study, arm.fine_tune)
+            seconds = paces[key].most_seconds(study.plan, recipe, repeats=repeats)
             search = search_of(config, arm.fine_tune)
             if search is not None:
-                # the trials, and the chosen recipe once more
-                seconds *= 1 + (search.plan.trials or 1)
+                seconds += _most_searching(search, seconds, n_folds=repeats * study.plan.n_folds)
             total += seconds
             console.say("hours", f"{arm.name}: at most {duration(seconds)}")
             advance(1)
@@ -68,6 +67,18 @@ def duration(seconds: float) -> str:
     if minutes < 2:
         return f"{seconds:.0f} s"
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _most_searching(search: RecipeSearch, training: float, *, n_folds: int) -> float:
+    """Estimate the seconds of all trials of all folds, given those of training once."""
+    plan = search.plan
+    trials = math.inf if plan.trials is None else plan.trials
+    if plan.method == "grid":
+        # the recipe as it is may be none of the grid's
+        trials = min(trials, 1 + math.prod(len(values) for values in search.space.values()))
+    # a trial that was begun in time ends
+    by_clock = math.inf if plan.seconds is None else n_folds * plan.seconds + training
+    return min(trials * training, by_clock)
 
 
 def _what_costs(recipe: Recipe) -> str:

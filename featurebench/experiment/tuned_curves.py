@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from featurebench.experiment.arms import repeats_of
+from featurebench.experiment.fine_tunes import group_codes
 from featurebench.experiment.networks import resolve_device
 from featurebench.experiment.provenance import machine, versions
 from featurebench.metrics import METRICS
-from featurebench.results import CostMeter, CurvePoint, LearningCurve
+from featurebench.results import Cost, CurvePoint, LearningCurve
 from featurebench.splits import Split
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ def tuned_curve(
     subsets = {_name(each): each for each in drawn if each.repeat < repeats}
     tell = progress or (lambda _: None)
     tell(len(drawn) - len(subsets))
-    meter = CostMeter(device)
     outcomes = fine_tune_subsets(
         study.tiles,
         {name: _as_split(subset) for name, subset in subsets.items()},
         entry.recipe,
         plan_id=study.plan.id,
+        groups=group_codes(study),
         seed=arm.seed,
         device=device,
         threads=bench.threads,
@@ -91,7 +92,7 @@ def tuned_curve(
         left_out=drawn.left_out,
         full_tiles=drawn.full_tiles,
         full_patients=drawn.full_patients,
-        cost=meter.read(),
+        cost=sum((outcome.cost for outcome in outcomes.values()), Cost()),
         provenance={"versions": versions(), "machine": machine(bench.threads, device)},
     )
 

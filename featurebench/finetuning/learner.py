@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from featurebench.errors import SplitError
 from featurebench.finetuning.adapters import add_lora, merge_lora, start_from_probe
 from featurebench.finetuning.checkpoint import Checkpoints
 from featurebench.finetuning.drift import measure_drift
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from featurebench.finetuning.spaces import RecipeSearch
     from featurebench.finetuning.watching import History
     from featurebench.splits import Split
+
+# Of a probe whose training rows are too few for inner folds, as for a head with few labels.
+UNTUNED_C = "dK/100"
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,12 @@ class FoldLearner:
         """Solve the probe of the rows to learn from and write it into the classifier."""
         codes, C = lesson.labels[lesson.rows], self.recipe.probe_C
         groups = None if self.groups is None else self.groups[lesson.rows]
-        cv = None if C is not None else list(inner_folds(codes, groups, seed=seeds.validation))
+        cv = None
+        if C is None:
+            try:
+                cv = list(inner_folds(codes, groups, seed=seeds.validation))
+            except SplitError:
+                C = UNTUNED_C
         weights = None
         if lesson.class_weight is not None:
             weights = {code: w for code, w in enumerate(lesson.class_weight) if w > 0}

@@ -80,7 +80,7 @@ def measure_pace(
     Returns
     -------
     Pace
-        Of the first epoch's strategy.
+        Of the strategy; of ``gradual`` its last epochs'.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def measure_pace(
         If the recipe cannot be used.
     """
     used = torch.device(device)
-    timed = replace(recipe, weights="random", epochs=1, ema=None, accumulate=1)
+    timed = _as_timed(recipe)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -116,6 +116,20 @@ def measure_pace(
     finally:
         torch.set_num_threads(before)
     return Pace(learning / len(rows), predicting / len(rows))
+
+
+def _as_timed(recipe: Recipe) -> Recipe:
+    """Give the same steps, with weights from nowhere and rates at which no noise diverges."""
+    gradual = recipe.parsed_strategy.name == "gradual"
+    return replace(
+        recipe,
+        weights="random",
+        strategy="full" if gradual else recipe.strategy,
+        epochs=1,
+        learning_rate=1e-9,
+        ema=None,
+        accumulate=1,
+    )
 
 
 def _per_call(call: Callable[[], object], device: torch.device, seconds: float) -> float:

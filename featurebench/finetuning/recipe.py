@@ -122,7 +122,8 @@ class Recipe:
         Of the matrices of ``lora``.
     probe_C
         Inverse penalty of the probe that ``lp-ft`` starts from, as of `LogisticProbe`; None
-        chooses it on inner folds of the training patients.
+        chooses it on inner folds of the training patients, and takes ``dK/100`` where they are
+        too few for any.
     monitor
         What early stopping watches on the validation tiles: ``log_loss`` or another metric.
     patience

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import ConfigError
 from featurebench.finetuning.fabric import make_fabric, own_randomness
-from featurebench.finetuning.training import Training
+from featurebench.finetuning.training import DivergenceError, Training
 from featurebench.heads.search import parse_space
 from featurebench.heads.search.space import as_json
 from featurebench.heads.search.study import Search
@@ -79,7 +79,11 @@ def search_recipe(
 
     def losses(params: Mapping[str, Any]) -> Iterator[float]:
         changed = replace(learner, recipe=replace(recipe, **params))
-        yield from memory.through(params, lambda: _validate(changed, lesson, seeds))
+        try:
+            yield from memory.through(params, lambda: _validate(changed, lesson, seeds))
+        except DivergenceError as error:
+            # Fails this configuration alone, as a ConfigError would not.
+            raise FloatingPointError(str(error)) from error
 
     tried = Search(losses, recipe.epochs, search.plan, combine=lambda steps: steps[-1])
     default = {name: getattr(recipe, name) for name in space}

@@ -19,8 +19,19 @@ DEFAULT_SPACE: dict[str, Any] = {
 }
 """Where a recipe is searched when the experiment does not say."""
 
-# What fixes the start or the data rather than how they are learnt from.
-_NOT_SEARCHED = ("model", "weights", "model_args", "preprocessing", "monitor", "image_size")
+# What fixes the start, the data or the loss rather than how they are learnt from, and a preset, which
+# is no key of a recipe.
+_NOT_SEARCHED = (
+    "model",
+    "weights",
+    "model_args",
+    "preprocessing",
+    "image_size",
+    "monitor",
+    "validation_fraction",
+    "class_weight",
+    "preset",
+)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
+
     from featurebench.finetuning.folds import FoldOutcome
     from featurebench.finetuning.recipe import Recipe
     from featurebench.splits import Split
@@ -26,6 +29,7 @@ def fine_tune_subsets(
     recipe: Recipe,
     *,
     plan_id: str,
+    groups: npt.NDArray[np.int64] | None = None,
     base_dir: Path | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -43,6 +47,8 @@ def fine_tune_subsets(
     ----------
     manifest, recipe, base_dir, seed, device, threads, workers
         As for `fine_tune`.
+    groups
+        Patient code of each tile, shape (n_tiles,), for the inner folds of ``lp-ft``'s probe.
     subsets
         By a name of its own: rows to train on, to validate on (or none) and to test.
     plan_id
@@ -59,13 +65,14 @@ def fine_tune_subsets(
     """
     used = checked_device(device)
     check_class_weight(recipe, manifest.classes)
-    start = identify(recipe, repeats=1, grouped=False, base_dir=base_dir, seed=seed)
+    grouped = groups is not None
+    start = identify(recipe, repeats=1, grouped=grouped, base_dir=base_dir, seed=seed)
     learner = prepare(
         manifest,
         recipe,
         start,
         plan_id=plan_id,
-        groups=None,
+        groups=groups,
         seed=seed,
         device=used,
         workers=workers,
@@ -77,13 +84,19 @@ def fine_tune_subsets(
     outcomes = {}
     with torch_threads(threads):
         for name, split in subsets.items():
-            held_back = split.validation is not None
             outcomes[name] = replace(
                 learner,
-                recipe=recipe if held_back else replace(recipe, validation_fraction=0.0),
+                recipe=_unwatched(recipe) if split.validation is None else recipe,
                 fold_dir=None if folder is None else folder / name,
-                key=fold_key(learner.key, name, split.train),
+                key=fold_key(learner.key, name, split.train, split.validation, split.test),
             ).outcome(split)
             if done is not None:
                 done(name)
     return outcomes
+
+
+def _unwatched(recipe: Recipe) -> Recipe:
+    """Change a recipe so that it asks for no validation tiles."""
+    # A plateau of what nobody watches never comes.
+    schedule = "constant" if recipe.schedule == "plateau" else recipe.schedule
+    return replace(recipe, validation_fraction=0.0, schedule=schedule)

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from featurebench.finetuning.recipe import Recipe
 
 
+class DivergenceError(ConfigError):
+    """A loss stopped being finite; a lower rate would do."""
+
+
 class Seeds(NamedTuple):
     """One stream each for all that is drawn in a fold."""
 
@@ -111,7 +115,7 @@ def train(
 
     Raises
     ------
-    ConfigError
+    DivergenceError
         If a loss is not finite.
     """
     training = Training.of(network, feed, lesson, recipe, fabric)
@@ -338,7 +342,7 @@ class _Lap:
 
 def _finite(loss: float, which: str, epoch: int, recipe: Recipe) -> float:
     if not math.isfinite(loss):
-        raise ConfigError(
+        raise DivergenceError(
             f"learning_rate {recipe.learning_rate:g} made the {which} loss {loss} in epoch {epoch}:"
             " lower learning_rate"
         )

@@ -141,6 +141,19 @@ def test_other_probes_share_sentences() -> None:
     assert "K-nearest neighbours on net is better than the reference: +5.0 pp balanced" in text
 
 
+@pytest.mark.parametrize("n_tuned", [4, 5, 9])
+def test_many_fine_tuned_networks_share_sentences(n_tuned: int) -> None:
+    tuned = [arm(f"net+full{i}", "finetune") for i in range(n_tuned)]
+    comparison = compare(draw_results([arm("net+logistic"), *tuned]), n_boot=50)
+    unresolved = [c for c in comparison.contrasts if c.outcome == "not resolved"]
+    assert len(unresolved) == n_tuned
+    text = comparison.verdict
+    assert text.count("is not resolved: the difference is") == (4 if n_tuned == 4 else 0)
+    assert text.count("The data do not resolve") == (0 if n_tuned == 4 else 1)
+    if n_tuned == 9:
+        assert "The data do not resolve 9 of the 9 fine-tuned networks against the" in text
+
+
 def test_without_a_fine_tuned_network_only_probes_are_compared() -> None:
     text = compare(draw_results(ARMS[:2]), n_boot=50).verdict
     assert text.startswith("No network was fine-tuned, so this compares frozen probes only.")

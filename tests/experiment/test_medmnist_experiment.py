@@ -44,6 +44,8 @@ def test_the_experiment_is_the_benchmarks() -> None:
         assert (recipe.strategy, recipe.epochs, recipe.patience) == ("full", 100, 5)
         assert (recipe.batch_size, recipe.image_size) == (64, 224)
         assert (recipe.learning_rate, recipe.weight_decay) == (1e-4, 0.01)
+        assert (recipe.warmup_fraction, recipe.augmented.color_jitter) == (0, 0)
+        assert not recipe.augmented.flips
     assert config.heads["knn"].params == {"k": 11, "metric": "euclidean"}
 
 
@@ -60,13 +62,12 @@ def test_it_runs_reduced_from_file_to_report(tmp_path: Path) -> None:
             f"backbones.{i}.model={model}",
             f"backbones.{i}.weights=random",
             f"backbones.{i}.preprocessing.input_size=32",
-            f"finetune.{i}.model={model}",
-            f"finetune.{i}.weights=random",
-            f"finetune.{i}.epochs=1",
-            f"finetune.{i}.image_size=32",
-            f"finetune.{i}.batch_size=12",
         ]
+    small = {"model": f"[{', '.join(SMALL)}]", "weights": "random", "epochs": 1, "seeds": 2}
+    small |= {"image_size": 32, "batch_size": 12}
+    overrides += [f"finetune.0.{key}={value}" for key, value in small.items()]
     experiment.run(load_config(CONFIG, overrides))
+    assert len(list((tmp_path / "results" / "runs").iterdir())) == 6 + 2 * 3
     report = json.loads((tmp_path / "reports" / "report.json").read_text())
     assert report["data"]["n_tiles"] == sum(COUNTS.values())
     assert "smooth muscle" in report["data"]["classes"]
