@@ -56,8 +56,9 @@ def _name(arm: ArmSummary) -> str:
         return arm.arm
     network = source.partition("@")[0].partition(".")[0]
     if arm.kind == "finetune":
-        how = "" if arm.strategy == "full" else f" ({arm.strategy})"
-        return f"fine-tuned {network}{how}"
+        told = [] if arm.strategy in {"full", None} else [arm.strategy]
+        told += [value.replace("=", " ") for value in method.split(",")[1:]]
+        return f"fine-tuned {network}" + (f" ({', '.join(told)})" if told else "")
     return f"{_in_words(method, arm.head)} on {network}"
 
 

@@ -176,8 +176,10 @@ def _parts(arm: ArmSummary) -> tuple[str, str]:
     made_of = arm.head or arm.strategy or arm.kind
     method = f"fine-tune, {made_of}" if arm.kind == "finetune" else made_of
     prefix, plus, suffix = arm.arm.rpartition("+")
-    if plus and suffix == made_of:
-        return method, arm.embedding or prefix
+    stem, *varied = suffix.split(",")
+    if plus and stem == made_of:
+        told = [method, *(value.replace("=", " ") for value in varied)]
+        return ", ".join(told), arm.embedding or prefix
     if plus and arm.kind == "probe" and _is_label(prefix, arm.embedding):
         return suffix, arm.embedding or prefix
     return arm.arm, "" if arm.arm == made_of else method

@@ -352,6 +352,8 @@ def test_arms_are_named_in_words_as_long_as_that_tells_them_apart() -> None:
         ("vit@00000002+svm", "probe", "svm", None),
         ("resnet50.a1_in1k+full", "finetune", None, "full"),
         ("resnet50.a1_in1k+lora", "finetune", None, "lora"),
+        ("resnet50.a1_in1k+full,learning_rate=0.001", "finetune", None, "full"),
+        ("resnet50.a1_in1k+last:2,learning_rate=0.001,epochs=5", "finetune", None, "last:2"),
         ("mine", "finetune", None, "full"),
         ("dummy", "baseline", "dummy", None),
     ]
@@ -366,6 +368,8 @@ def test_arms_are_named_in_words_as_long_as_that_tells_them_apart() -> None:
         "vit@00000002+svm",
         "fine-tuned resnet50",
         "fine-tuned resnet50 (lora)",
+        "fine-tuned resnet50 (learning_rate 0.001)",
+        "fine-tuned resnet50 (last:2, learning_rate 0.001, epochs 5)",
         "mine",
         "dummy",
     ]
