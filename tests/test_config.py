@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from featurebench.config import ExperimentConfig, dump_config, load_config
+from featurebench.config import ExperimentConfig, dump_config, load_config, load_experiments
 from featurebench.errors import ConfigError
 
 MINIMAL = """
@@ -251,6 +251,7 @@ def test_every_committed_experiment_is_valid() -> None:
     files = sorted(folder.glob("*.yaml"))
     assert files
     for file in files:
-        assert isinstance(load_config(file), ExperimentConfig)
+        experiments = load_experiments(file)
+        assert all(isinstance(each, ExperimentConfig) for each in experiments.values())
         code = [line for line in file.read_text().splitlines() if line.strip()[:1] not in {"", "#"}]
         assert len(code) <= 30, file.name

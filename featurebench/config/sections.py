@@ -33,6 +33,7 @@ class SyntheticConfig(Section):
     site_effect: Annotated[float, Field(ge=0)] = 1.0
     size: Annotated[int, Field(ge=32)] = 96
     seed: Annotated[int, Field(ge=0)] = 0
+    effect: Literal["nuclei", "colour", "texture"] = "nuclei"
 
 
 class DataConfig(Section):
@@ -245,8 +246,8 @@ class ExperimentConfig(Section):
         for entry in self.finetune:
             if entry.search and self.search is None:
                 raise ValueError(
-                    f"finetune, {entry.model}: search needs the budget that all searched arms share: add "
-                    "search: {trials: 20} beside finetune"
+                    f"finetune, {entry.model}: search needs the budget that all searched arms "
+                    "share: add search: {trials: 20} beside finetune"
                 )
             if entry.few_labels and self.few_labels is None:
                 raise ValueError(

@@ -31,7 +31,10 @@ def check_settings(config: ExperimentConfig) -> None:
     for entry in config.heads:
         check_probe(config, entry)
     for fine_tune in config.finetune:
-        search_of(config, fine_tune)
+        try:
+            search_of(config, fine_tune)
+        except ConfigError as error:
+            raise ConfigError(f"finetune, {fine_tune.model}: {error}") from None
     for name in (config.few_labels and config.few_labels.heads) or ():
         if name not in config.heads:
             raise ConfigError(_unknown("few_labels.heads", name, config.heads))

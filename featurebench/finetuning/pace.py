@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from featurebench.finetuning.adapters import add_lora
+from featurebench.finetuning.checks import checked_device
 from featurebench.finetuning.fabric import make_fabric, own_randomness, precision_on
 from featurebench.finetuning.feed import Feed, predict_logits
 from featurebench.finetuning.starting import create
@@ -87,7 +88,7 @@ def measure_pace(
     ConfigError, WeightsError
         If the recipe cannot be used.
     """
-    used = torch.device(device)
+    used = checked_device(device)
     timed = _as_timed(recipe)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

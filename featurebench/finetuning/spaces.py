@@ -19,8 +19,8 @@ DEFAULT_SPACE: dict[str, Any] = {
 }
 """Where a recipe is searched when the experiment does not say."""
 
-# What fixes the start, the data or the loss rather than how they are learnt from, and a preset, which
-# is no key of a recipe.
+# What fixes the start, the data or the loss rather than how they are learnt from, and a preset,
+# which is no key of a recipe.
 _NOT_SEARCHED = (
     "model",
     "weights",
