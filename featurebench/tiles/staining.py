@@ -12,7 +12,7 @@ deconvolution. Analytical and Quantitative Cytology and Histology 23(4), 291-299
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,21 @@ def site_stain(rng: np.random.Generator, site_effect: float) -> Stain:
     )
 
 
+def tinted(stain: Stain, amount: float) -> Stain:
+    """Turn the hue of both stains: less green and more blue light is absorbed, or the reverse.
+
+    Parameters
+    ----------
+    stain
+        What is changed; strength and white stay.
+    amount
+        0 for no change; a vector's density in green is multiplied by ``exp(-amount)``, that in blue
+        by ``exp(2 * amount)``, before its length is made 1 again.
+    """
+    vectors = stain.vectors * np.exp(amount * np.array([0.0, -1.0, 2.0]))
+    return replace(stain, vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
 def restaining(
     factor: npt.NDArray[np.float64], offset: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -107,6 +122,8 @@ def expose(
     eosin: npt.NDArray[np.float32],
     stain: Stain,
     rng: np.random.Generator,
+    *,
+    relief: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Turn concentrations into colour: optical blur, Beer-Lambert law, camera noise.
 
@@ -118,6 +135,8 @@ def expose(
         The site's stain.
     rng
         Generator of the camera's noise, whose standard deviation is 1.8 grey levels.
+    relief
+        Factor on the amounts of both stains after the blur, shape (h, w).
 
     Returns
     -------
@@ -126,6 +145,8 @@ def expose(
     """
     blurred = [ndimage.gaussian_filter(c, stain.blur) for c in (haematoxylin, eosin)]
     amounts = np.stack(blurred, axis=-1) * stain.strength.astype(np.float32)
+    if relief is not None:
+        amounts *= relief[..., None]
     density = amounts @ stain.vectors.astype(np.float32)
     light = stain.white.astype(np.float32) * np.exp(-math.log(10.0) * density)
     light += CAMERA_NOISE * rng.standard_normal(light.shape, dtype=np.float32)

@@ -17,7 +17,8 @@ from PIL import Image
 
 from featurebench.errors import ConfigError, ManifestError
 from featurebench.tiles.manifest import TileManifest
-from featurebench.tiles.staining import Stain, site_stain
+from featurebench.tiles.marks import draw_relief
+from featurebench.tiles.staining import Stain, site_stain, tinted
 from featurebench.tiles.tissue import Morphology, draw_tile
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 CLASS_SHIFT = (1.5, 1.2, 1.5)
 # Share of a factor's variance within a class that lies between patients, the rest between tiles.
 PATIENT_SHARE = 0.35
+# What may tell the classes apart.
+EFFECTS = ("nuclei", "colour", "texture")
+# How far one standard deviation of colour turns the hue of the stains, see `tinted`.
+COLOUR_STEP = 0.1
 # Changes whenever the same parameters would give other pixels.
 DRAWING_VERSION = 1
 COHORT_FILE = "cohort.json"
@@ -35,6 +40,8 @@ STARTED_FILE = "cohort.started.json"
 TABLE_FILE = "tiles.csv"
 TABLE_COLUMNS = ("tile_id", "path", "label", "patient_id", "slide_id", "site")
 _SITE_STREAM, _PATIENT_STREAM, _TILE_STREAM = range(3)
+# Second parts of a patient's or a tile's key, after that of the tissue.
+_COLOUR_PART, _MARKS_PART = 2, 3
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,17 @@ class Cohort:
     0.35 and 0.65. Class k lies ``class_effect * (k - (K - 1) / 2) * (1.5, 1.2, 1.5)`` away from
     average tissue, so ``class_effect`` is in units of 1.2 to 1.5 standard deviations.
 
+    That is ``effect="nuclei"``. With another one the classes' nuclei are alike, and a class has
+
+    - ``colour``: another hue of both stains, turned by ``0.1 z`` (`featurebench.tiles.staining`),
+      in which z is a latent factor like the others. It is shifted so far that `oracle_auc` is the
+      same where sites stain alike. Networks trained on photographs carry it.
+    - ``texture``: fine marks, dark in the middle in one class and light in the other, with the
+      same mean colour and the same spectrum (`featurebench.tiles.marks.draw_relief`). They are the
+      same in all eight symmetries of the square. An average of features over a whole tile,
+      learnt from photographs, hardly carries it, but a network learns it from some hundred tiles.
+      It does not vary between patients, so `oracle_auc` is not about it.
+
     Parameters
     ----------
     patients
@@ -61,13 +79,16 @@ class Cohort:
     sites
         Number of sites, each with its own stain vectors, stain strength and white point.
     class_effect
-        0: the class has no effect on any pixel. 1: `oracle_auc` is 0.96.
+        0: the class has no effect on any pixel. 1: `oracle_auc` is 0.96, and the marks of
+        ``texture`` change the amounts of stain by up to 0.62 of themselves.
     site_effect
         0: all sites stain alike. 1: they differ as laboratories do.
     size
         Width and height of a tile in pixels, 32 to 1024.
     seed
         Seed of all random streams.
+    effect
+        What tells the classes apart: ``nuclei``, ``colour`` or ``texture`` (of two classes).
 
     Raises
     ------
@@ -83,6 +104,7 @@ class Cohort:
     site_effect: float = 1.0
     size: int = 96
     seed: int = 0
+    effect: str = "nuclei"
 
     def __post_init__(self) -> None:
         """Check every value's range."""
@@ -94,6 +116,10 @@ class Cohort:
         _check_integer("seed", self.seed, 0, 2**63 - 1)
         _check_number("class_effect", self.class_effect, 10)
         _check_number("site_effect", self.site_effect, 5)
+        if self.effect not in EFFECTS:
+            raise ConfigError(f"effect is {self.effect!r}: give one of {', '.join(EFFECTS)}")
+        if self.effect == "texture" and self.classes != 2:
+            raise ConfigError(f"effect 'texture' is for 2 classes: classes is {self.classes}")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -131,7 +157,7 @@ class Cohort:
             Shape (3,).
         """
         k = self.class_of(patient) if label is None else label
-        shift = self.class_effect * (k - (self.classes - 1) / 2) * np.array(CLASS_SHIFT)
+        shift = self._place(k) * np.array(CLASS_SHIFT) * (self.effect == "nuclei")
         between = self._stream(_PATIENT_STREAM, patient).standard_normal(len(CLASS_SHIFT))
         within = self._stream(_TILE_STREAM, patient, tile).standard_normal(len(CLASS_SHIFT))
         return np.asarray(
@@ -145,7 +171,14 @@ class Cohort:
         glands, collagen = patient_rng.standard_normal(2).tolist()
         morphology = Morphology(size, density, pleomorphism, glands, collagen)
         stain = self.stain_of(self.site_of(patient))
-        return draw_tile(morphology, stain, self.size, self._stream(_TILE_STREAM, patient, tile, 1))
+        k, relief = self.class_of(patient) if label is None else label, None
+        if self.effect == "colour":
+            stain = tinted(stain, COLOUR_STEP * self._colour(patient, tile, k))
+        elif self.effect == "texture":
+            marks_rng = self._stream(_TILE_STREAM, patient, tile, _MARKS_PART)
+            relief = draw_relief(self.size, 2.0 * self._place(k), marks_rng)
+        rng = self._stream(_TILE_STREAM, patient, tile, 1)
+        return draw_tile(morphology, stain, self.size, rng, relief=relief)
 
     def rows(self) -> Iterator[tuple[int, int, dict[str, str]]]:
         """Yield patient, tile and the row of the table, slide by slide.
@@ -168,6 +201,17 @@ class Cohort:
                     f"site_{self.site_of(patient) + 1}",
                 )
                 yield patient, tile, dict(zip(TABLE_COLUMNS, values, strict=True))
+
+    def _place(self, k: int) -> float:
+        """Give a class's distance from the middle of all; neighbours are one effect apart."""
+        return self.class_effect * (k - (self.classes - 1) / 2)
+
+    def _colour(self, patient: int, tile: int, k: int) -> float:
+        """Latent factor of the stains, in standard deviations."""
+        between = self._stream(_PATIENT_STREAM, patient, _COLOUR_PART).standard_normal()
+        within = self._stream(_TILE_STREAM, patient, tile, _COLOUR_PART).standard_normal()
+        spread = math.sqrt(PATIENT_SHARE) * between + math.sqrt(1.0 - PATIENT_SHARE) * within
+        return self._place(k) * math.hypot(*CLASS_SHIFT) + spread
 
     def _stream(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
@@ -210,6 +254,7 @@ def write_cohort(
     site_effect: float = 1.0,
     size: int = 96,
     seed: int = 0,
+    effect: str = "nuclei",
 ) -> TileManifest:
     """Write a cohort as PNG tiles in class folders, with ``tiles.csv`` and ``cohort.json``.
 
@@ -220,7 +265,7 @@ def write_cohort(
     ----------
     directory
         A new or empty folder, or one that holds the same cohort.
-    patients, tiles_per_patient, classes, sites, class_effect, site_effect, size, seed
+    patients, tiles_per_patient, classes, sites, class_effect, site_effect, size, seed, effect
         As in `Cohort`.
 
     Raises
@@ -231,7 +276,7 @@ def write_cohort(
         The folder holds another cohort, or other files.
     """
     cohort = Cohort(
-        patients, tiles_per_patient, classes, sites, class_effect, site_effect, size, seed
+        patients, tiles_per_patient, classes, sites, class_effect, site_effect, size, seed, effect
     )
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -269,6 +314,8 @@ def _check_folder(folder: Path, wanted: dict[str, Any]) -> None:
         if not (folder / name).exists():
             continue
         found = _read_parameters(folder / name)
+        # Cohorts without the key are of the time when there was one effect.
+        found = {"effect": "nuclei", **found}
         differing = [key for key, value in wanted.items() if found.get(key) != value]
         if differing:
             told = ", ".join(f"{key} {found.get(key)!r}, not {wanted[key]!r}" for key in differing)

@@ -48,7 +48,12 @@ class _Glands:
 
 
 def draw_tile(
-    morphology: Morphology, stain: Stain, size: int, rng: np.random.Generator
+    morphology: Morphology,
+    stain: Stain,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    relief: Image | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draw a tile of glands in stroma, at about 0.7 micrometres per pixel.
 
@@ -62,6 +67,8 @@ def draw_tile(
         Width and height in pixels; a larger tile shows more tissue, not larger nuclei.
     rng
         The tile's own generator.
+    relief
+        Factor on the amounts of both stains, shape (size, size).
 
     Returns
     -------
@@ -78,7 +85,7 @@ def draw_tile(
     haematoxylin = np.maximum(haematoxylin, stained)
     solid = np.minimum(stained, 1.0)
     eosin = np.asarray(eosin * (1.0 - 0.5 * solid) + 0.1 * solid, dtype=np.float32)
-    return expose(haematoxylin, eosin, stain, rng)
+    return expose(haematoxylin, eosin, stain, rng, relief=relief)
 
 
 def _noise(size: int, length: float, width: float, angle: float, rng: np.random.Generator) -> Image:
