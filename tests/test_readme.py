@@ -46,7 +46,7 @@ def test_experiment_file_is_valid(tmp_path: Path) -> None:
 def test_commands_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     lines = "".join(blocks("console")).splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 10
     for line in lines:
         words = shlex.split(line.removeprefix("$ "))
         if words[0] == "make":

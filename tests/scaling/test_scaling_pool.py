@@ -28,7 +28,9 @@ LONG_S = 600
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Deals in a process of its own; each item says that it is there, then takes its time.
 PARENT = f"""
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
+# where the tests run in the background a shell has them ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from featurebench.scaling import deal_locally
 def sleep(number, folder=sys.argv[1]):
     pathlib.Path(folder, f"up-{{os.getpid()}}").touch()
