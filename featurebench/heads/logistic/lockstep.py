@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from featurebench.heads.logistic.axes import rotate_gradient, to_rotated, to_working
 from featurebench.heads.logistic.pairs import CurvaturePairs
 from featurebench.heads.logistic.passes import sum_up, to_numpy
 
@@ -38,8 +39,6 @@ _FASTEST, _SLOWEST = 0.5, 0.98
 # may be over the tolerance.
 _FLAT = 0.1
 _SLACK = 3.0
-# Models are rotated so many at a time, whatever the number of threads.
-_ROWS = 16
 # Passes without a new least decrement or objective, after which float32 has no more to give.
 _STALLED = 25
 _FALL = 1e-7
@@ -312,7 +311,7 @@ class _Slots:
         weights = to_working(design, trial, set_of, self.classes, self.pool)
         sums = sum_up(design, weights, set_of, self.pool, curvature=curvature)
         gradient = design.xp.asarray(sums.gradient).swapaxes(0, 1)
-        rotated = _rotate_gradient(design, gradient, set_of, self.classes, self.pool)
+        rotated = rotate_gradient(design, gradient, set_of, self.classes, self.pool)
         penalty = self._like(1 / self.C)
         rotated[..., :-1] += penalty * trial[..., :-1]
         square = to_numpy((trial[..., :-1] ** 2).sum(axis=(1, 2), dtype=design.xp.float64))
@@ -376,58 +375,3 @@ class _Slots:
 
     def _mask(self, slots: npt.NDArray[np.bool_]) -> Any:  # noqa: ANN401
         return slots if self.design.xp is np else self.design.xp.as_tensor(slots)
-
-
-def to_working(
-    design: Design, rotated: Array, set_of: Ints, classes: Array, pool: Pool = map
-) -> Array:
-    """Weights on working rows of those along each model's own axes, both (M, K, d + 1)."""
-    weights = design.xp.empty_like(rotated)
-
-    def run(first: int) -> None:
-        part = slice(first, first + _ROWS)
-        sets = set_of[part]
-        w = _along(classes[part] @ rotated[part], design.basis.T)
-        w[..., :-1] *= design.scale[sets][:, None, :]
-        w[..., -1] -= (w[..., :-1] @ design.mean[sets][:, :, None])[..., 0]
-        weights[part] = w
-
-    list(pool(run, range(0, len(set_of), _ROWS)))
-    return weights
-
-
-def penalty_of(design: Design, weights: Array, set_of: Ints) -> Array64:
-    """Squared length of each model's weights as its set's features have them, shape (M,)."""
-    own = weights[..., :-1] / design.scale[set_of][:, None, :]
-    return to_numpy((own**2).sum(axis=(1, 2), dtype=design.xp.float64))
-
-
-def to_rotated(design: Design, weights: Array, set_of: Ints, classes: Array) -> Array:
-    """Undo `to_working`."""
-    w = weights + 0
-    w[..., -1] += (w[..., :-1] @ design.mean[set_of][:, :, None])[..., 0]
-    w[..., :-1] /= design.scale[set_of][:, None, :]
-    return classes.swapaxes(1, 2) @ _along(w, design.basis)
-
-
-def _rotate_gradient(
-    design: Design, gradient: Array, set_of: Ints, classes: Array, pool: Pool
-) -> Array:
-    """Gradient along own axes, of the one by weights on working rows, both (M, K, d + 1)."""
-    rotated = design.xp.zeros_like(gradient + 0)
-
-    def run(first: int) -> None:
-        part = slice(first, first + _ROWS)
-        sets = set_of[part]
-        g = gradient[part] + 0
-        g[..., :-1] -= g[..., -1:] * design.mean[sets][:, None, :]
-        g[..., :-1] *= design.scale[sets][:, None, :]
-        rotated[part] = classes[part].swapaxes(1, 2) @ _along(g, design.basis)
-
-    list(pool(run, range(0, len(set_of), _ROWS)))
-    return rotated
-
-
-def _along(rows: Array, basis: Array) -> Array:
-    turned: Array = (rows.reshape(-1, len(basis)) @ basis).reshape(rows.shape)
-    return turned

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from featurebench.heads.logistic.axes import penalty_of
 from featurebench.heads.logistic.design import KEEP_BYTES, in_double, lay_out, on_device
-from featurebench.heads.logistic.lockstep import Solution, penalty_of, solve
+from featurebench.heads.logistic.lockstep import Solution, solve
 from featurebench.heads.logistic.passes import sum_up, to_numpy
 from featurebench.heads.threads import own_threads
 
