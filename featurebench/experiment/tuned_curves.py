@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from featurebench.evaluation.few_labels import score_subset
 from featurebench.experiment.arms import repeats_of
 from featurebench.experiment.fine_tunes import group_codes
 from featurebench.experiment.networks import resolve_device
 from featurebench.experiment.provenance import machine, versions
-from featurebench.metrics import METRICS
-from featurebench.results import Cost, CurvePoint, LearningCurve
+from featurebench.results import Cost, LearningCurve
 from featurebench.splits import Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import numpy as np
-    import numpy.typing as npt
 
     from featurebench.config import ExperimentConfig, FineTuneConfig
     from featurebench.evaluation.few_labels import Subset
@@ -86,7 +83,9 @@ def tuned_curve(
         settings=drawn.few.as_json(),
         metrics=metrics,
         points=tuple(
-            _point(subset, labels, outcomes[name].y_prob, metrics)
+            score_subset(
+                subset, labels, outcomes[name].y_prob, metrics, inner=subset.level or "fixed"
+            )
             for name, subset in subsets.items()
         ),
         left_out=drawn.left_out,
@@ -107,23 +106,3 @@ def _as_split(subset: Subset) -> Split:
         return Split(subset.repeat, subset.fold, train, None, subset.test)
     held = subset.inner == 0
     return Split(subset.repeat, subset.fold, train[~held], train[held], subset.test)
-
-
-def _point(
-    subset: Subset,
-    labels: npt.NDArray[np.int64],
-    y_prob: npt.NDArray[np.float32],
-    metrics: tuple[str, ...],
-) -> CurvePoint:
-    truth = labels[subset.test]
-    return CurvePoint(
-        subset.kind,
-        subset.size,
-        subset.draw,
-        subset.repeat,
-        subset.fold,
-        len(subset.rows),
-        subset.n_patients,
-        subset.level or "fixed",
-        {metric: METRICS[metric](truth, y_prob) for metric in metrics},
-    )

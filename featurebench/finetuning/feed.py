@@ -92,3 +92,7 @@ def split_evenly(rows: Rows, batch_size: int) -> list[Rows]:
     """
     n_batches = min(-(-len(rows) // batch_size), len(rows) // 2)
     return np.array_split(rows, max(1, n_batches))
+
+
+def ignore(_: int) -> None:
+    """Be told of progress and do nothing."""

@@ -14,7 +14,7 @@ from featurebench.finetuning.adapters import add_lora, merge_lora, start_from_pr
 from featurebench.finetuning.checkpoint import Checkpoints
 from featurebench.finetuning.drift import measure_drift
 from featurebench.finetuning.fabric import make_fabric, own_randomness, precision_on, synchronised
-from featurebench.finetuning.feed import Feed, predict_logits
+from featurebench.finetuning.feed import Feed, ignore, predict_logits
 from featurebench.finetuning.folds import (
     FoldOutcome,
     checkpoint_file,
@@ -271,10 +271,6 @@ def passes(split: Split, epochs: int) -> int:
     """Return how many tiles training for all epochs and one prediction go through."""
     watched = 0 if split.validation is None else len(split.validation)
     return epochs * (len(split.train) + watched) + len(split.test)
-
-
-def ignore(_: int) -> None:
-    """Be told of progress and do nothing."""
 
 
 class _Meter:

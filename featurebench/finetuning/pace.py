@@ -13,7 +13,7 @@ import torch
 from featurebench.finetuning.adapters import add_lora
 from featurebench.finetuning.checks import checked_device
 from featurebench.finetuning.fabric import make_fabric, own_randomness, precision_on
-from featurebench.finetuning.feed import Feed, predict_logits
+from featurebench.finetuning.feed import Feed, ignore, predict_logits
 from featurebench.finetuning.starting import create
 from featurebench.finetuning.training import Lesson, Seeds, Training
 
@@ -110,9 +110,9 @@ def measure_pace(
             fabric = make_fabric(used, precision_on(used, timed.precision))
             training = Training.of(network, feed, lesson, timed, fabric)
             seeds = Seeds.of_fold(0, 0, 0)
-            learning = _per_call(lambda: training.learn(seeds, _ignore), used, seconds)
+            learning = _per_call(lambda: training.learn(seeds, ignore), used, seconds)
             predicting = _per_call(
-                lambda: predict_logits(network, feed, rows, _ignore), used, seconds / 3
+                lambda: predict_logits(network, feed, rows, ignore), used, seconds / 3
             )
     finally:
         torch.set_num_threads(before)
@@ -147,7 +147,3 @@ def _finish(call: Callable[[], object], device: torch.device) -> None:
     call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _ignore(_: int) -> None:
-    pass

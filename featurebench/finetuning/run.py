@@ -16,7 +16,8 @@ from featurebench.finetuning.checks import (
     checked_device,
 )
 from featurebench.finetuning.fabric import precision_on
-from featurebench.finetuning.learner import FoldLearner, ignore, passes
+from featurebench.finetuning.feed import ignore
+from featurebench.finetuning.learner import FoldLearner, passes
 from featurebench.finetuning.parallel import learn_side_by_side
 from featurebench.finetuning.preparation import Start, identify, prepare, torch_threads
 from featurebench.metrics import score_folds

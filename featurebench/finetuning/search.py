@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import ConfigError
 from featurebench.finetuning.fabric import make_fabric, own_randomness
+from featurebench.finetuning.feed import ignore
 from featurebench.finetuning.training import DivergenceError, Training
 from featurebench.heads.search import parse_space
 from featurebench.heads.search.space import as_json
@@ -109,13 +110,9 @@ def _validate(learner: FoldLearner, lesson: Lesson, seeds: Seeds) -> Iterator[fl
         network = learner.started(lesson, seeds)
         training = Training.of(network, learner.feed, lesson, learner.recipe, fabric)
         while not training.finished:
-            training.learn(seeds, _ignore)
-            training.watch(_ignore)
+            training.learn(seeds, ignore)
+            training.watch(ignore)
             yield training.best.score
-
-
-def _ignore(_: int) -> None:
-    pass
 
 
 class _Memory:

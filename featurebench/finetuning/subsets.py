@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featurebench.finetuning.checks import check_class_weight, checked_device
+from featurebench.finetuning.feed import ignore
 from featurebench.finetuning.folds import fold_key
-from featurebench.finetuning.learner import ignore
 from featurebench.finetuning.preparation import identify, prepare, torch_threads
 
 if TYPE_CHECKING:

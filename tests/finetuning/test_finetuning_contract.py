@@ -15,8 +15,8 @@ import torch
 from featurebench.finetuning import FORMS, Recipe
 from featurebench.finetuning.checkpoint import Checkpoints
 from featurebench.finetuning.fabric import make_fabric
-from featurebench.finetuning.feed import Feed
-from featurebench.finetuning.learner import FoldLearner, ignore
+from featurebench.finetuning.feed import Feed, ignore
+from featurebench.finetuning.learner import FoldLearner
 from featurebench.finetuning.training import Lesson, Seeds
 from featurebench.results import Cost
 

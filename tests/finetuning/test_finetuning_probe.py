@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from featurebench.finetuning import Recipe
 from featurebench.finetuning.checkpoint import Checkpoints
 from featurebench.finetuning.fabric import make_fabric
-from featurebench.finetuning.feed import Feed, predict_logits
-from featurebench.finetuning.learner import FoldLearner, ignore
+from featurebench.finetuning.feed import Feed, ignore, predict_logits
+from featurebench.finetuning.learner import FoldLearner
 from featurebench.finetuning.starting import frozen_features, solve_probe
 from featurebench.finetuning.training import Lesson, Seeds
 from featurebench.heads import LogisticProbe

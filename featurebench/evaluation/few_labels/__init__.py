@@ -2,7 +2,12 @@
 
 from featurebench.evaluation.few_labels.curves import few_label_curve
 from featurebench.evaluation.few_labels.settings import KINDS, FewLabels
-from featurebench.evaluation.few_labels.subsets import Subset, Subsets, draw_subsets
+from featurebench.evaluation.few_labels.subsets import (
+    Subset,
+    Subsets,
+    draw_subsets,
+    score_subset,
+)
 from featurebench.evaluation.few_labels.untuned import without_tuning
 
 __all__ = [
@@ -12,5 +17,6 @@ __all__ = [
     "Subsets",
     "draw_subsets",
     "few_label_curve",
+    "score_subset",
     "without_tuning",
 ]

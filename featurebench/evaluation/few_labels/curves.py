@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import ResultsError
 from featurebench.evaluation.crossval import check_rows, count_trials, predict_folds
+from featurebench.evaluation.few_labels.subsets import score_subset
 from featurebench.evaluation.few_labels.untuned import without_tuning
 from featurebench.heads import needs_inner_folds
-from featurebench.metrics import METRICS
 from featurebench.results import CostMeter, CurvePoint, LearningCurve, LeftOut
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ def few_label_curve(
             progress=progress,
         )
         trials += count_trials(found.values())
-        points += [_point(each, y, found[id(each)], metrics, head) for each in members]
+        points += [
+            score_subset(each, y, found[id(each)].y_prob, metrics, inner=_chosen_on(each, head))
+            for each in members
+        ]
     return LearningCurve(
         arm=arm or type(head).__name__,
         embedding=embedding,
@@ -193,22 +196,5 @@ def _chunks(
         yield subsets[start : start + step]
 
 
-def _point(
-    subset: Subset,
-    y: Codes,
-    found: FoldPrediction,
-    metrics: Sequence[str],
-    head: ClassifierMixin,
-) -> CurvePoint:
-    truth = y[subset.test]
-    return CurvePoint(
-        subset.kind,
-        subset.size,
-        subset.draw,
-        subset.repeat,
-        subset.fold,
-        len(subset.rows),
-        subset.n_patients,
-        (subset.level or "fixed") if needs_inner_folds(head) else "",
-        {name: METRICS[name](truth, found.y_prob) for name in metrics},
-    )
+def _chosen_on(subset: Subset, head: ClassifierMixin) -> str:
+    return (subset.level or "fixed") if needs_inner_folds(head) else ""

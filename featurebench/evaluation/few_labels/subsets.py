@@ -13,7 +13,8 @@ from featurebench.evaluation.few_labels.orders import ORDERS, Order
 from featurebench.evaluation.few_labels.settings import KINDS
 from featurebench.evaluation.folds import make_folds
 from featurebench.heads import Fold
-from featurebench.results import LeftOut
+from featurebench.metrics import METRICS
+from featurebench.results import CurvePoint, LeftOut
 from featurebench.splits import inner_folds
 
 if TYPE_CHECKING:
@@ -113,6 +114,41 @@ class Subsets:
 
     def __iter__(self) -> Iterator[Subset]:
         return iter(self.members)
+
+
+def score_subset(
+    subset: Subset,
+    y: Codes,
+    y_prob: npt.NDArray[np.floating[Any]],
+    metrics: Sequence[str],
+    *,
+    inner: str,
+) -> CurvePoint:
+    """Score what was predicted on a subset's test tiles, as a point of a curve.
+
+    Parameters
+    ----------
+    y
+        Codes of all tiles, shape (n_tiles,).
+    y_prob
+        Of the subset's test tiles, shape (n_test, n_classes).
+    metrics
+        Keys of `featurebench.metrics.METRICS`.
+    inner
+        As of a `CurvePoint`.
+    """
+    truth = y[subset.test]
+    return CurvePoint(
+        subset.kind,
+        subset.size,
+        subset.draw,
+        subset.repeat,
+        subset.fold,
+        len(subset.rows),
+        subset.n_patients,
+        inner,
+        {name: METRICS[name](truth, y_prob) for name in metrics},
+    )
 
 
 class _Side(NamedTuple):
