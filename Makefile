@@ -10,8 +10,9 @@ CONSTRAINTS := constraints.txt
 demo: .venv/installed
 	$(BIN)/featurebench run configs/quickstart.yaml
 
+# A file of tests stays in one process, since its tests share what they set up.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 slow: .venv/installed-test
 	$(BIN)/pytest -m slow

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# Before torch and numpy are imported: threads that wait for each other by spinning make small
+# problems several times slower as soon as two processes share the cores.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -97,7 +97,7 @@ def test_finished_experiment_is_shown_without_doing_anything(finished: Path) -> 
     config = finished / SMALL_CONFIG
     status, out, err = invoke("run", config)
     assert status == 0
-    assert err.count("cached") == 6
+    assert err.count("cached") == 7
     report: dict[str, Any] = json.loads((finished / "reports/small/report.json").read_text())
     assert report["verdict"] in " ".join(out.split())
     assert out.strip().endswith("reports/small/report.html")

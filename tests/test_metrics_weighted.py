@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurebench.metrics import METRICS, RANKED, ranking, weighted, weighted_metric
+from featurebench.metrics import (
+    METRICS,
+    RANKED,
+    costs,
+    fold_values,
+    ranking,
+    weighted,
+    weighted_metric,
+    weighted_metrics,
+)
+from featurebench.metrics.replicates import Replicates
+from featurebench.metrics.tested import number
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -60,15 +71,24 @@ class TestEqualsRepeatedTiles:
         assert values == pytest.approx(np.array(expected), abs=1e-9, nan_ok=True)
 
     @settings(max_examples=25, deadline=None)
-    @given(st.integers(0, 10_000), st.integers(1, 14), st.integers(2, 3), st.integers(0, 2))
+    @given(
+        seed=st.integers(0, 10_000),
+        n=st.integers(1, 14),
+        n_classes=st.integers(2, 3),
+        grid=st.integers(0, 2),
+    )
+    @pytest.mark.parametrize("tables", [False, True])
     def test_degenerate_replicates(
-        self, name: str, seed: int, n: int, n_classes: int, grid: int
+        self, name: str, *, tables: bool, seed: int, n: int, n_classes: int, grid: int
     ) -> None:
         data = draw(seed, n, 4, n_classes, grid=grid)
         weights = np.random.default_rng(seed).integers(3, size=(5, 4))
         weights[0] = 0
         expected = [by_repeating(name, data, row) for row in weights]
-        values = weighted_metric(name, *data)(weights)
+        with pytest.MonkeyPatch.context() as patch:
+            if tables:
+                prefer_tables(patch)
+            values = weighted_metric(name, *data)(weights)
         assert np.isnan(values[0])
         assert values == pytest.approx(np.array(expected), abs=1e-9, nan_ok=True)
 
@@ -93,6 +113,8 @@ class TestEqualsRepeatedTiles:
         weights = np.random.default_rng(2).integers(4, size=(50, 12))
         whole = weighted_metric(name, *data)(weights)
         monkeypatch.setattr(weighted, "_CHUNK", 1)
+        monkeypatch.setattr(ranking, "_CHUNK", 1)
+        monkeypatch.setattr(ranking, "BLOCK_ROWS", 2)
         assert weighted_metric(name, *data)(weights) == pytest.approx(whole, abs=1e-12)
 
     def test_weights_of_another_width_are_refused(self, name: str) -> None:
@@ -109,16 +131,96 @@ class TestEqualsRepeatedTiles:
         assert statistic(weights / 7) == pytest.approx(statistic(weights))
 
 
-@pytest.mark.parametrize("grid", [0, 2])
+def prefer_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make passes over the tiles the way that is never chosen where tables fit."""
+    for constant in ("_WIN", "_REACH", "_PRECISION"):
+        monkeypatch.setattr(costs, constant, 1e9)
+
+
+@pytest.mark.parametrize("scale", [1, 2**21, 0.37])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("grid", [0, 2, 9])
 @pytest.mark.parametrize("name", sorted(RANKED))
 def test_tables_and_passes_over_the_tiles_agree(
-    name: str, grid: int, monkeypatch: pytest.MonkeyPatch
+    name: str, grid: int, n_classes: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = draw(11, 400, 10, 3, grid=grid)
-    weights = np.random.default_rng(0).integers(3, size=(20, 10))
+    data = draw(11, 700, 10, n_classes, grid=grid)
+    weights = np.random.default_rng(0).integers(4, size=(40, 10)) * scale
+    weights[0], weights[1, :9] = 0, 0
+    prefer_tables(monkeypatch)
     by_table = weighted_metric(name, *data)(weights)
     monkeypatch.setattr(ranking, "_LARGEST_TABLE", 0)
-    assert weighted_metric(name, *data)(weights) == pytest.approx(by_table, abs=1e-12)
+    in_order = weighted_metric(name, *data)(weights)
+    assert np.isnan(in_order[0])
+    np.testing.assert_allclose(by_table, in_order, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(RANKED))
+def test_tables_and_passes_agree_where_few_patients_have_the_class(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, y_prob, clusters, _ = draw(3, 900, 12, 3)
+    fold, y_true = clusters % 2, clusters // 2 % 3
+    weights = np.random.default_rng(1).multinomial(12, np.full(12, 1 / 12), size=60)
+    data = (y_true, y_prob.astype(np.float32), clusters, fold)
+    prefer_tables(monkeypatch)
+    by_table = weighted_metric(name, *data)(weights)
+    monkeypatch.setattr(ranking, "_LARGEST_TABLE", 0)
+    in_order = weighted_metric(name, *data)(weights)
+    assert 0 < np.isnan(in_order).sum() < 60
+    np.testing.assert_allclose(by_table, in_order, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float64])
+def test_all_at_once_or_one_by_one(kind: Any) -> None:
+    data = draw(4, 250, 9, 3)
+    weights = np.random.default_rng(5).integers(3, size=(30, 9)).astype(kind)
+    together = weighted_metrics(tuple(METRICS), *data)(weights)
+    assert list(together) == list(METRICS)
+    for name, values in together.items():
+        assert np.array_equal(values, weighted_metric(name, *data)(weights), equal_nan=True)
+
+
+def test_a_certain_arm_has_precision_one_for_any_weights() -> None:
+    y_true, _, clusters, fold = draw(8, 300, 6, 2)
+    weights = np.random.default_rng(0).integers(1, 4, size=(10, 6))
+    y_prob = np.eye(2)[y_true]
+    values = weighted_metric("average_precision", y_true, y_prob, clusters, fold)(weights)
+    assert values.tolist() == [1.0] * 10
+
+
+def test_values_of_every_fold() -> None:
+    y_true, y_prob, _, fold = draw(9, 150, 5, 3)
+    fold = np.array([-2, 0, 4])[fold]
+    y_true[fold == 4] = 1
+    found = fold_values(tuple(METRICS), y_true, y_prob, fold)
+    for name, values in found.items():
+        expected = [METRICS[name](y_true[fold == one], y_prob[fold == one]) for one in (0, 4)]
+        assert values == pytest.approx(np.array(expected), nan_ok=True)
+        assert np.isnan(values[1]) == (name in RANKED)
+
+
+def test_replicates_without_change_are_kept_once() -> None:
+    weights = np.array([[1, 1], [2, 0], [1, 1], [0, 2], [1, 1]], dtype=np.float64)
+    kept, places = Replicates.distinct(weights)
+    assert kept.weights.T.tolist() == [[1, 1], [2, 0], [0, 2]]
+    assert places.tolist() == [0, 1, 0, 2, 0]
+    kept, places = Replicates.distinct(2 * weights)
+    assert np.array_equal(kept.weights.T[places], 2 * weights)
+
+
+@pytest.mark.parametrize("codes", [[3, 0, 3, 7], [10**9, 5, 10**9], []])
+def test_numbers_without_gaps(codes: list[int]) -> None:
+    found, places = number(np.array(codes, dtype=np.int64))
+    expected = np.unique(np.array(codes, dtype=np.int64), return_inverse=True)
+    assert found.tolist() == expected[0].tolist()
+    assert places.tolist() == expected[1].tolist()
+
+
+def test_negative_clusters_are_refused() -> None:
+    y_true, y_prob, clusters, fold = draw(0, 10, 2, 2)
+    with pytest.raises(ValueError, match="clusters include -1"):
+        weighted_metric("accuracy", y_true, y_prob, clusters - 1, fold)
 
 
 def test_auc_over_clusters_by_hand() -> None:

@@ -16,13 +16,21 @@ from featurebench.cli.options import (
     jobs_option,
     json_option,
     on_device,
+    over_data_sets,
     overridable,
     own_command,
     refuse_together,
 )
 from featurebench.cli.progress import make_console
-from featurebench.cli.text import print_findings, print_table, print_verdict, shown
-from featurebench.errors import FeatureBenchError
+from featurebench.cli.text import (
+    print_across,
+    print_across_verdict,
+    print_findings,
+    print_table,
+    print_verdict,
+    shown,
+)
+from featurebench.errors import ConfigError, FeatureBenchError
 
 if TYPE_CHECKING:
     from featurebench.config import ExperimentConfig
@@ -161,33 +169,67 @@ def finetune(
 
 
 @main.command()
-@overridable
+@over_data_sets
 @json_option
-def compare(config: ExperimentConfig, as_json: bool) -> None:
-    """Print the verdict and the table behind it."""
+def compare(config: ExperimentConfig | list[ExperimentConfig], as_json: bool) -> None:
+    """Print the verdict and the table behind it; of several CONFIG, that over their data sets."""
     from featurebench import experiment
 
+    if isinstance(config, list):
+        print_across(experiment.compare_experiments(config), as_json=as_json)
+        return
     summary = experiment.compare_arms(config)
     if as_json:
-        keys = ("experiment", "verdict", "caveats", "arms", "comparisons")
+        keys = ("experiment", "verdict", "others", "barred", "caveats", "arms", "comparisons")
         click.echo(json.dumps({key: summary[key] for key in keys}, indent=1))
         return
     print_table(summary)
 
 
 @main.command()
-@overridable
+@over_data_sets
 @click.option("--check", is_flag=True, help="Write nothing; fail if the report is stale.")
-def report(config: ExperimentConfig, check: bool) -> None:
-    """Write the report of the runs on disk."""
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the report over data sets, for several CONFIG.",
+)
+def report(
+    config: ExperimentConfig | list[ExperimentConfig], *, check: bool, output: Path | None
+) -> None:
+    """Write the report of the runs on disk; of several CONFIG, also one over their data sets."""
+    from featurebench import experiment
+
+    if isinstance(config, list):
+        if output is None:
+            raise ConfigError("several experiments need --output: name the folder of their report")
+        _report_together(config, output, check=check)
+        return
+    if output is not None:
+        raise ConfigError(
+            "--output is for several experiments; one is reported in its output.reports"
+        )
+    if check:
+        _say_fresh(experiment.report_differences(config))
+        return
+    click.echo(f"report: {shown(experiment.report(config, make_console()))}")
+
+
+def _report_together(configs: list[ExperimentConfig], output: Path, *, check: bool) -> None:
     from featurebench import experiment
 
     if check:
-        if not experiment.report_is_fresh(config):
-            raise FeatureBenchError(
-                "the report is stale or absent: its runs, tiles or settings differ; "
-                "write it with 'featurebench report'"
-            )
-        click.echo("the report is up to date")
+        _say_fresh(experiment.across_differences(configs, output))
         return
-    click.echo(f"report: {shown(experiment.report(config, make_console()))}")
+    page = experiment.report_experiments(configs, output, make_console())
+    print_across_verdict(output)
+    click.echo(f"report: {shown(page)}")
+
+
+def _say_fresh(differences: tuple[str, ...]) -> None:
+    if differences:
+        from featurebench.experiment.freshness import ABSENT
+
+        state = "absent" if differences == (ABSENT,) else f"stale: {'; '.join(differences)}"
+        raise FeatureBenchError(f"the report is {state}: write it with 'featurebench report'")
+    click.echo("the report is up to date")

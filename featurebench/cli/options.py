@@ -70,6 +70,56 @@ def _chosen(
     return [each for key, each in experiments.items() if splits in {None, key}]
 
 
+def over_data_sets(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a verb that takes one experiment at a time also take several CONFIG files together.
+
+    One file is handled as `overridable` does, for each experiment that it describes. Several give
+    ``verb`` a list with one experiment for each file in place of an experiment.
+    """
+
+    @click.argument(
+        "configs", metavar="CONFIG...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    )
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY.PATH=VALUE",
+        help="Change a value of every experiment file; repeatable.",
+    )
+    @click.option("--splits", help="Of a file with several named splits, only this one.")
+    @functools.wraps(verb)
+    def wrapped(
+        configs: tuple[Path, ...],
+        overrides: tuple[str, ...],
+        splits: str | None,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        if len(configs) > 1:
+            verb([_only(file, overrides, splits) for file in configs], **options)
+            return
+        one = bool(options.get("as_json"))
+        for experiment in _chosen(configs[0], overrides, splits, one=one):
+            verb(experiment, **options)
+
+    return wrapped
+
+
+def _only(file: Path, overrides: tuple[str, ...], splits: str | None) -> ExperimentConfig:
+    """Give the one experiment of a file; several splits of the same tiles are no data sets."""
+    from featurebench.config import load_experiments
+
+    experiments = load_experiments(file, overrides)
+    if len(experiments) == 1:
+        return next(iter(experiments.values()))
+    if splits not in experiments:
+        raise ConfigError(
+            f"{file.name} splits the same tiles in {len(experiments)} ways, which are one data "
+            f"set: choose by --splits one of {', '.join(experiments)}"
+        )
+    return experiments[splits]
+
+
 device_option = click.option("--device", help="cpu, cuda, cuda:1 ... (overrides compute.device).")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from featurebench.config import ExperimentConfig
     from featurebench.experiment.doctor import Finding
@@ -32,7 +33,8 @@ def print_verdict(config: ExperimentConfig) -> None:
 
 
 def print_table(summary: Any) -> None:  # noqa: ANN401
-    """Print a comparison's table, its verdict and its caveats."""
+    """Print the verdict, then the scores, the other contrasts and the caveats."""
+    click.echo(f"{_wrapped(summary['verdict'])}\n")
     name = summary["metric"]["name"]
     rows = [("arm", summary["metric"]["label"], "interval", "time")]
     for arm in summary["arms"]:
@@ -42,9 +44,36 @@ def print_table(summary: Any) -> None:  # noqa: ANN401
         value = "undefined" if score["value"] is None else f"{score['value']:.3f}"
         rows.append((arm["id"], value, interval, f"{arm['cost']['wall_s']:.1f} s"))
     print_columns(rows)
+    for title, sentences in (("Other arms", "others"), ("Caveats", "caveats")):
+        if summary[sentences]:
+            click.echo(f"\n{title}")
+        for sentence in summary[sentences]:
+            click.echo(_wrapped(f"- {sentence}"))
+
+
+def print_across(summary: Any, *, as_json: bool) -> None:  # noqa: ANN401
+    """Print the effect of every data set, their mean, the verdict and its notes; or as JSON."""
+    if as_json:
+        click.echo(json.dumps(summary, indent=1))
+        return
+    rows = [("data set", "difference", "interval", "outcome")]
+    for effect in summary["effects"]:
+        evidence = effect["evidence"] or {"difference": None, "ci_low": None, "ci_high": None}
+        value = evidence["difference"]
+        outcome = effect["outcome"] if effect["evidence"] else "no primary contrast"
+        rows.append((effect["data_set"], *_numbers(value, evidence), outcome))
+    if (mean := summary["mean"]) is not None:
+        rows.append(("mean", *_numbers(mean["mean"], mean), summary["outcome"]))
+    print_columns(rows)
     click.echo(f"\n{_wrapped(summary['verdict'])}\n")
-    for caveat in summary["caveats"]:
-        click.echo(_wrapped(f"- {caveat}"))
+    for note in summary["notes"]:
+        click.echo(_wrapped(f"- {note}"))
+
+
+def print_across_verdict(folder: Path) -> None:
+    """Print the verdict of the report over data sets in a folder."""
+    summary = json.loads((folder / "across.json").read_text(encoding="utf-8"))
+    click.echo(f"\n{_wrapped(summary['verdict'])}\n")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -80,5 +109,12 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cells))
 
 
+def _numbers(value: float | None, ends: Mapping[str, Any]) -> tuple[str, str]:
+    low, high = ends["ci_low"], ends["ci_high"]
+    interval = "not estimable" if low is None else f"{low:+.3f} to {high:+.3f}"
+    return "undefined" if value is None else f"{value:+.3f}", interval
+
+
 def _wrapped(text: str) -> str:
-    return click.wrap_text(text, width=min(shutil.get_terminal_size().columns, 100))
+    width = min(shutil.get_terminal_size().columns, 100)
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

@@ -5,20 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from featurebench.comparison.arms import summarize_arm
+from featurebench.comparison.arms import summarize_arms
+from featurebench.comparison.barred import bars
 from featurebench.comparison.caveats import find_caveats
 from featurebench.comparison.checks import check_comparable, check_settings, choose_reference
-from featurebench.comparison.contrasts import contrast_arms
+from featurebench.comparison.contrasts import Declared, contrast_arms
 from featurebench.comparison.design import Design
 from featurebench.comparison.model import Comparison
 from featurebench.comparison.naming import in_words
 from featurebench.comparison.offered import check_tests, offer_tests
+from featurebench.comparison.others import other_sentences
+from featurebench.comparison.selection import select
+from featurebench.comparison.subgroups import subgroup_scores
 from featurebench.comparison.verdict import write_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from featurebench.results import ResultsTable
+    import numpy as np
+    import numpy.typing as npt
+
+    from featurebench.comparison.model import Selection
+    from featurebench.results import ResultsTable, RunResult
 
 
 def compare(
@@ -31,13 +39,15 @@ def compare(
     n_boot: int = 2000,
     seed: int = 0,
     tests: Sequence[str] = (),
+    subgroups: Mapping[str, npt.NDArray[np.str_]] | None = None,
 ) -> Comparison:
     """Compare all arms with one reference on one metric, all declared before the run.
 
-    Every score and difference is the mean over repeats of each repeat's value; predictions are
-    never averaged over repeats. Intervals resample patients (tiles where no patient is known),
-    with the same resamples for every arm. The test is the corrected resampled t-test over folds,
-    adjusted by Holm over the contrasts.
+    The primary contrast is the best fine-tune against the best frozen probe, each chosen fold by
+    fold on inner folds of its training side, never by a test score. Every score and difference is
+    the mean over repeats of each repeat's value; predictions are never averaged over repeats. A
+    claim needs two tests, over folds and over patients, that agree; p-values of all contrasts but
+    the primary one are adjusted by Holm.
 
     Parameters
     ----------
@@ -46,16 +56,19 @@ def compare(
     metric
         A name of `featurebench.metrics.METRICS`.
     reference
-        Arm that all others are held against; by default the first probe in the order of the runs.
+        Arm that all others are held against; by default the best frozen probe.
     margin
         Difference, in units of the metric, that is too small to matter.
     alpha
-        Intervals have level 1 - alpha, and adjusted p-values are held against alpha.
+        Intervals have level 1 - alpha, and p-values are held against alpha.
     n_boot, seed
         Number of bootstrap resamples, and their seed.
     tests
         Names of `featurebench.comparison.OFFERED`: tests that the literature uses, to stand beside
-        the corrected one with the reason not to rely on them. They change nothing else.
+        those of the claim with the reason not to rely on them. They change nothing else.
+    subgroups
+        Columns of the manifest by name, one value for each tile, for scores by subgroup; those by
+        class are always there.
 
     Returns
     -------
@@ -71,17 +84,61 @@ def compare(
     check_settings(metric, margin, alpha, n_boot)
     check_tests(tests)
     check_comparable(results)
-    chosen = choose_reference(results, reference)
+    table, selections = add_selected(results, metric)
+    chosen = choose_reference(table, reference, selections)
     design = Design.of(results, n_boot=n_boot, seed=seed)
-    arms = tuple(summarize_arm(design, run, alpha=alpha) for run in results.runs)
-    contrasts = contrast_arms(
-        design, results.runs, chosen, metric=metric, margin=margin, alpha=alpha
+    barred = bars(results, design)
+    primary = _primary_arm(selections, chosen)
+    counts = {each.arm: each.chosen for each in selections if len(each.chosen) > 1}
+    # First: it does all arms at once, and contrasts use what it computed.
+    arms = tuple(
+        replace(summary, chosen=counts.get(summary.arm, {}))
+        for summary in summarize_arms(design, table.runs, alpha=alpha)
     )
-    comparison = Comparison(metric, margin, alpha, chosen.arm, arms, contrasts, "", ())
+    contrasts = contrast_arms(
+        design,
+        table.runs,
+        chosen,
+        Declared(metric, margin, alpha, primary),
+        barred=bool(barred),
+    )
+    comparison = Comparison(
+        metric=metric,
+        margin=margin,
+        alpha=alpha,
+        reference=chosen.arm,
+        arms=arms,
+        contrasts=contrasts,
+        verdict="",
+        caveats=(),
+        barred=barred,
+        selections=selections,
+        subgroups=subgroup_scores(design, table.runs, metric, subgroups or {}, alpha=alpha),
+        offered=offer_tests(design, table.runs, contrasts, metric=metric, tests=tests),
+    )
     worded = in_words(comparison)
     return replace(
         comparison,
         verdict=write_verdict(design, worded),
         caveats=find_caveats(results, design, worded),
-        offered=offer_tests(design, results.runs, contrasts, metric=metric, tests=tests),
+        others=other_sentences(worded),
     )
+
+
+def add_selected(results: ResultsTable, metric: str) -> tuple[ResultsTable, tuple[Selection, ...]]:
+    """Choose the best probe and the best fine-tune; put those made of several arms first."""
+    made: list[RunResult] = []
+    selections: list[Selection] = []
+    for kind in ("probe", "finetune"):
+        if any(run.kind == kind for run in results.runs):
+            run, selection = select(results.runs, kind, metric=metric, test_fold=results.test_fold)
+            selections.append(selection)
+            if all(run.arm != other.arm for other in results.runs):
+                made.append(run)
+    return replace(results, runs=(*made, *results.runs)), tuple(selections)
+
+
+def _primary_arm(selections: Sequence[Selection], reference: RunResult) -> str | None:
+    """Name the arm of the primary contrast: the one chosen among the other kind of arms."""
+    across = {"probe": "finetune", "finetune": "probe"}.get(reference.kind)
+    return next((each.arm for each in selections if each.kind == across), None)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featurebench.comparison.model import ArmSummary, Estimate
+from featurebench.heads.threads import own_threads
 from featurebench.metrics import (
     METRICS,
-    arm_value,
+    RANKED,
+    PatientTiles,
     confusion_matrix,
-    patient_level,
-    patient_rows,
     weighted_metric,
+    weighted_metrics,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy.typing as npt
 
     from featurebench.comparison.design import Design
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
+
+_ALL = tuple(METRICS)
 
 
 def sample_scores(design: Design, run: RunResult, metric: str) -> Floats:
@@ -34,8 +41,9 @@ def sample_scores(design: Design, run: RunResult, metric: str) -> Floats:
     ndarray
         Float64, shape (n_repeats of the run, 1 + n_jackknife + n_boot).
     """
-    return np.stack(
-        [
+
+    def make() -> Floats:
+        samples = [
             design.resamples.evaluate(
                 weighted_metric(metric, design.y_true, probabilities, design.clusters, folds)
             )
@@ -43,7 +51,9 @@ def sample_scores(design: Design, run: RunResult, metric: str) -> Floats:
                 run.y_prob, design.test_fold[: run.n_repeats], strict=True
             )
         ]
-    )
+        return np.stack(samples)
+
+    return design.remember(run, ("samples", metric), make)
 
 
 def mean_over_repeats(samples: Floats) -> Floats:
@@ -55,9 +65,91 @@ def mean_over_repeats(samples: Floats) -> Floats:
     return mean
 
 
+def summarize_arms(
+    design: Design, runs: Sequence[RunResult], *, alpha: float
+) -> tuple[ArmSummary, ...]:
+    """Score every arm on every metric, for tiles and patients, with intervals.
+
+    The repeats of all arms are shared out among as many threads as BLAS has.
+    """
+    views = _patient_views(design)
+    tasks = [(run, repeat) for run in runs for repeat in range(run.n_repeats)]
+    with own_threads() as pool:
+        sampled = iter(list(pool(partial(_sample_repeat, design, views), tasks)))
+    return tuple(
+        _summarize(design, run, [next(sampled) for _ in range(run.n_repeats)], alpha)
+        for run in runs
+    )
+
+
 def summarize_arm(design: Design, run: RunResult, *, alpha: float) -> ArmSummary:
-    """Score one arm on every metric, for tiles and patients, with intervals."""
-    folds = design.test_fold[: run.n_repeats]
+    """Score one arm, see `summarize_arms`."""
+    return summarize_arms(design, [run], alpha=alpha)[0]
+
+
+@dataclass(frozen=True)
+class _PatientView:
+    """The patients with one label of one repeat: truth, resampled unit and fold, shape (m,)."""
+
+    tested: Ints
+    tiles: PatientTiles
+    y_true: Ints
+    units: Ints
+    fold: npt.NDArray[np.int16]
+
+    @classmethod
+    def of(cls, design: Design, repeat: int) -> _PatientView:
+        tested = design.rows(repeat)
+        tiles = PatientTiles.of(design.y_true[tested], design.clusters[tested])
+        rows = tested[tiles.rows]
+        return cls(
+            tested,
+            tiles,
+            design.y_true[rows],
+            design.clusters[rows],
+            design.test_fold[repeat, rows],
+        )
+
+
+def _patient_views(design: Design) -> list[_PatientView]:
+    """One view a repeat; none where patients are unknown or lie on both sides of a fold."""
+    if not design.grouped:
+        return []
+    return [_PatientView.of(design, repeat) for repeat in range(len(design.test_fold))]
+
+
+def _sample_repeat(
+    design: Design, views: Sequence[_PatientView], task: tuple[RunResult, int]
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """All metrics of one repeat under all weights, for tiles and, if there are any, patients."""
+    run, repeat = task
+    evaluate, probabilities = design.resamples.evaluate_all, run.y_prob[repeat]
+    of_tiles = evaluate(
+        weighted_metrics(
+            _ALL, design.y_true, probabilities, design.clusters, design.test_fold[repeat]
+        )
+    )
+    if not views or len(views[repeat].y_true) == 0:
+        return of_tiles, {}
+    view = views[repeat]
+    means = view.tiles.mean(probabilities[view.tested])
+    return of_tiles, evaluate(weighted_metrics(_ALL, view.y_true, means, view.units, view.fold))
+
+
+def _summarize(
+    design: Design,
+    run: RunResult,
+    sampled: Sequence[tuple[Mapping[str, Floats], Mapping[str, Floats]]],
+    alpha: float,
+) -> ArmSummary:
+    tiles = {name: np.stack([of_tiles[name] for of_tiles, _ in sampled]) for name in _ALL}
+    known = all(of_patients for _, of_patients in sampled)
+    patients = {
+        name: np.stack([of_patients[name] for _, of_patients in sampled])
+        for name in (_ALL if known else ())
+    }
+    for name, samples in tiles.items():
+        design.remember(run, ("samples", name), partial(np.asarray, samples))
     first = design.rows(0)
     return ArmSummary(
         arm=run.arm,
@@ -65,13 +157,11 @@ def summarize_arm(design: Design, run: RunResult, *, alpha: float) -> ArmSummary
         embedding=run.embedding,
         head=run.head,
         strategy=run.strategy,
-        metrics={
-            name: _estimate(design, sample_scores(design, run, name), alpha) for name in METRICS
+        metrics={name: _estimate(design, samples, alpha) for name, samples in tiles.items()},
+        patient_metrics={
+            name: _estimate(design, samples, alpha) for name, samples in patients.items()
         },
-        patient_metrics=_patient_metrics(design, run, alpha),
-        undefined_folds={
-            name: arm_value(name, design.y_true, run.y_prob, folds)[1] for name in METRICS
-        },
+        undefined_folds=_undefined_folds(design, run, tiles),
         confusion=confusion_matrix(design.y_true[first], run.y_prob[0, first], run.y_prob.shape[2]),
         cost=run.cost,
         extraction_cost=run.extraction_cost,
@@ -79,31 +169,23 @@ def summarize_arm(design: Design, run: RunResult, *, alpha: float) -> ArmSummary
     )
 
 
-def _patient_metrics(design: Design, run: RunResult, alpha: float) -> dict[str, Estimate]:
-    if not design.grouped:
-        return {}
-    views = [_patient_view(design, run, repeat) for repeat in range(run.n_repeats)]
-    if any(len(y_true) == 0 for y_true, *_ in views):
-        return {}
-    return {
-        name: _estimate(
-            design,
-            np.stack([design.resamples.evaluate(weighted_metric(name, *view)) for view in views]),
-            alpha,
+def _undefined_folds(
+    design: Design, run: RunResult, samples: Mapping[str, Floats]
+) -> dict[str, int]:
+    """Count as `arm_value` does; within a fold, a ranking is undefined where a class is missing."""
+    n_classes = run.y_prob.shape[2]
+    present = [
+        [len(np.unique(design.y_true[rows])) for rows in design.fold_rows(repeat) if len(rows)]
+        for repeat in range(run.n_repeats)
+    ]
+    lacking = sum(n < n_classes for folds in present for n in folds)
+    pooled = {
+        name: sum(
+            len(folds) for folds, value in zip(present, each[:, 0], strict=True) if np.isnan(value)
         )
-        for name in METRICS
+        for name, each in samples.items()
     }
-
-
-def _patient_view(
-    design: Design, run: RunResult, repeat: int
-) -> tuple[Ints, Floats, Ints, npt.NDArray[np.int16]]:
-    """Truth, mean probabilities, resampled unit and fold of each patient with one label."""
-    tested = design.rows(repeat)
-    y_true, units = design.y_true[tested], design.clusters[tested]
-    y_patient, probabilities, _ = patient_level(y_true, run.y_prob[repeat, tested], units)
-    rows, _ = patient_rows(y_true, units)
-    return y_patient, probabilities, units[rows], design.test_fold[repeat, tested][rows]
+    return {name: lacking if name in RANKED else pooled[name] for name in _ALL}
 
 
 def _estimate(design: Design, samples: Floats, alpha: float) -> Estimate:

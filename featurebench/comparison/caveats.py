@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from featurebench.results import ResultsTable
 
 FEW_PATIENTS = 20
+# So many arms are named in one sentence; of more, their number is given.
+NAMES = 3
 # What the name of an imported embedding has between model and fingerprint.
 FOREIGN_TAG = ".foreign@"
 
@@ -25,12 +27,16 @@ def find_caveats(
     design: Design,
     comparison: Comparison,
 ) -> tuple[str, ...]:
-    """Collect every caveat that applies; arms are called as the comparison calls them."""
+    """Collect every caveat that applies; arms are called as the comparison calls them.
+
+    Why nothing may be claimed at all is no caveat: see `featurebench.comparison.barred.bars`.
+    """
     return (
         *_about_patients(design),
+        *_about_choices(comparison),
         *_about_repeats(design, comparison.contrasts),
         *_about_scores(comparison.arms, comparison.contrasts, comparison.metric),
-        *_about_arms(results, comparison.contrasts),
+        *_about_arms(results, comparison),
     )
 
 
@@ -41,11 +47,6 @@ def _about_patients(design: Design) -> list[str]:
             "several tiles, scores are too high and intervals too narrow."
         ]
     found = []
-    if not design.grouped:
-        found.append(
-            "Some patients have tiles on both sides of a fold: scores are too high, most of all "
-            "for flexible arms, and no patient-level score is given."
-        )
     if design.n_units < FEW_PATIENTS:
         found.append(
             f"Only {design.n_units} patients were tested: intervals from fewer than "
@@ -61,17 +62,46 @@ def _about_patients(design: Design) -> list[str]:
     return found
 
 
+def _about_choices(comparison: Comparison) -> list[str]:
+    """Say where the arms of the primary contrast are not the best of their kinds, as chosen."""
+    compared = {comparison.reference}
+    if comparison.primary is not None:
+        compared.add(comparison.primary.arm_a)
+    kinds = {arm.kind for arm in comparison.arms if arm.arm in compared}
+    found = []
+    for each in comparison.selections:
+        noun = "frozen probe" if each.kind == "probe" else "fine-tuned network"
+        if each.not_chosen and each.arm in compared:
+            found.append(
+                f"The {noun} was not chosen on inner folds but is the first declared, {each.arm}: "
+                f"{each.not_chosen}"
+            )
+        elif each.chosen and each.kind in kinds and each.arm not in compared:
+            found.append(
+                f"The {noun} that is compared was declared; inner folds would have chosen "
+                f"{each.arm}."
+            )
+    if all(arm.kind != "baseline" for arm in comparison.arms):
+        found.append(
+            "No baseline that never looks at a tile was run, so nothing here shows that any arm "
+            "has learnt."
+        )
+    return found
+
+
 def _about_repeats(design: Design, contrasts: Sequence[Contrast]) -> list[str]:
     if not contrasts:
         return []
     n_plan = len(design.test_fold)
     if n_plan * design.n_folds == 1:
         return [
-            "There is one test set, so the test over folds is not estimable and no arm can be "
-            "called better; intervals hold for the fitted models, not for training again."
+            f"There is one test set: tests and intervals over {design.unit} hold for the fitted "
+            "models, not for training again."
         ]
     found = []
-    for n_repeats in sorted({c.n_repeats for c in contrasts if c.n_repeats < n_plan}):
+    if design.n_folds == 2:
+        found.append("With two folds every arm is trained on half of the cohort only.")
+    for n_repeats in sorted({c.n_repeats for c in contrasts if 1 < c.n_repeats < n_plan}):
         names = wording.listed([c.arm_a for c in contrasts if c.n_repeats == n_repeats])
         found.append(
             f"The contrast with {names} uses the first {n_repeats} of {n_plan} repeats, those "
@@ -79,11 +109,14 @@ def _about_repeats(design: Design, contrasts: Sequence[Contrast]) -> list[str]:
         )
     single = [c.arm_a for c in contrasts if c.n_repeats == 1]
     if single:
-        named = wording.opening(wording.listed(single))
-        which = "Every contrast" if len(single) == len(contrasts) else named
+        which = "Every contrast rests"
+        if len(single) > NAMES:
+            which = f"{len(single)} of {len(contrasts)} contrasts rest"
+        elif len(single) < len(contrasts):
+            which = f"The contrast with {wording.listed(single)} rests"
         found.append(
-            f"{which} rests on a single repeat: the corrected test then has almost no power, and "
-            "the variation from splits and training is not covered."
+            f"{which} on a single repeat: the test over folds then has almost no power, so claims "
+            f"rest on {design.unit} alone, and how splits and training vary is not covered."
         )
     return found
 
@@ -109,7 +142,9 @@ def _about_scores(
         found.append(
             f"The interval of the difference is not estimable for {wording.listed(unknown)}."
         )
-    untested = [c.arm_a for c in contrasts if math.isnan(c.p_value) and c.n_repeats * c.n_folds > 1]
+    untested = [
+        c.arm_a for c in contrasts if math.isnan(c.by_folds.p_value) and c.n_repeats * c.n_folds > 1
+    ]
     if untested:
         found.append(
             f"The test over folds is not estimable for {wording.listed(untested)}: too few folds "
@@ -118,13 +153,14 @@ def _about_scores(
     return found
 
 
-def _about_arms(results: ResultsTable, contrasts: Sequence[Contrast]) -> list[str]:
+def _about_arms(results: ResultsTable, comparison: Comparison) -> list[str]:
     found = [f"Arm {failure.arm} failed and is not compared." for failure in results.failures]
-    n_tests = sum(math.isfinite(c.p_value) for c in contrasts)
+    n_tests = sum(math.isfinite(c.p_value) and not c.primary for c in comparison.contrasts)
     if n_tests > 1:
+        others = "" if comparison.primary is None else ", the primary one apart,"
         found.append(
-            f"{n_tests} arms are tested against the reference; p-values are adjusted for that "
-            "number by Holm's method, intervals are not."
+            f"{n_tests} arms are tested against the reference{others} and their p-values are "
+            "adjusted for that number by Holm's method; intervals are not."
         )
     read = sorted({run.embedding for run in results.runs if run.embedding})
     foreign = [name for name in read if FOREIGN_TAG in name]

@@ -11,8 +11,9 @@ from featurebench.errors import ConfigError, ResultsError
 from featurebench.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from featurebench.comparison.model import Selection
     from featurebench.results import ResultsTable, RunResult
 
 
@@ -57,10 +58,12 @@ def check_settings(metric: str, margin: float, alpha: float, n_boot: int) -> Non
         raise ConfigError(f"n_boot is {n_boot}: give a positive number of resamples, such as 2000")
 
 
-def choose_reference(results: ResultsTable, reference: str | None) -> RunResult:
-    """Return the declared reference or, where none is declared, the first probe in order.
+def choose_reference(
+    results: ResultsTable, reference: str | None, selections: Sequence[Selection] = ()
+) -> RunResult:
+    """Return the declared reference or, where none is declared, the selected probe.
 
-    Without any probe it is the first run. Scores play no part in the choice.
+    Without any probe it is the first run. Test scores play no part in the choice.
 
     Raises
     ------
@@ -69,8 +72,8 @@ def choose_reference(results: ResultsTable, reference: str | None) -> RunResult:
     """
     by_name = {run.arm: run for run in results.runs}
     if reference is None:
-        probes = [run for run in results.runs if run.kind == "probe"]
-        return (probes or list(results.runs))[0]
+        probes = [each.arm for each in selections if each.kind == "probe"]
+        return by_name[probes[0]] if probes else results.runs[0]
     if reference not in by_name:
         raise ResultsError(f"reference {reference!r} is no arm: {_nearest(reference, by_name)}")
     return by_name[reference]

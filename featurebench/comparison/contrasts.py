@@ -1,114 +1,166 @@
-"""Each arm against the reference: paired difference, interval, corrected test, outcome."""
+"""Each arm against the reference: paired difference, two tests, and what may be claimed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from featurebench.comparison.arms import mean_over_repeats, sample_scores
-from featurebench.comparison.model import Contrast, Outcome
-from featurebench.metrics import GREATER_IS_BETTER, METRICS
-from featurebench.stats import corrected_resampled_t, holm
+from featurebench.comparison.claims import (
+    Claims,
+    asked,
+    claims_of,
+    decide,
+    detectable,
+    needed,
+    relevance_of,
+    rule_of,
+)
+from featurebench.comparison.evidence import fold_scores, over_folds, over_patients
+from featurebench.comparison.model import Contrast
+from featurebench.metrics import GREATER_IS_BETTER
+from featurebench.stats import correlated_t_posterior, holm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from featurebench.comparison.design import Design
+    from featurebench.comparison.model import Outcome
     from featurebench.results import RunResult
 
     Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What was declared before the run: metric, margin, alpha, and the arm of the primary contrast.
+
+    ``primary`` is the name of the arm that is held against the reference first; None for none.
+    """
+
+    metric: str
+    margin: float
+    alpha: float
+    primary: str | None = None
 
 
 def contrast_arms(
     design: Design,
     runs: Sequence[RunResult],
     reference: RunResult,
+    declared: Declared,
     *,
-    metric: str,
-    margin: float,
-    alpha: float,
+    barred: bool = False,
 ) -> tuple[Contrast, ...]:
-    """Contrast every other arm with the reference and adjust the p-values for their number."""
-    others = [run for run in runs if run.arm != reference.arm]
-    samples = sample_scores(design, reference, metric)
-    raw = [
-        _contrast(design, run, reference, samples, metric=metric, margin=margin, alpha=alpha)
-        for run in others
-    ]
-    adjusted = holm([contrast.p_value for contrast in raw])
-    return tuple(
-        replace(contrast, p_adjusted=p, outcome=decide(contrast, p, alpha))
-        for contrast, p in zip(raw, adjusted.tolist(), strict=True)
+    """Contrast every other arm with the reference, the primary one first.
+
+    The p-values of all but the primary contrast are adjusted for their number by Holm's method,
+    each kind of claim by itself. Where the comparison is barred nothing is claimed.
+    """
+    others = sorted(
+        (run for run in runs if run.arm != reference.arm),
+        key=lambda run: run.arm != declared.primary,
     )
-
-
-def decide(contrast: Contrast, p_adjusted: float, alpha: float) -> Outcome:
-    """Say which arm is better, only where test and interval agree; NaN settles nothing."""
-    above, below = contrast.ci_low > 0, contrast.ci_high < 0
-    agree = (above and contrast.test_difference > 0) or (below and contrast.test_difference < 0)
-    if not (p_adjusted < alpha and agree):
-        return "not resolved"
-    return "better" if above == GREATER_IS_BETTER[contrast.metric] else "worse"
-
-
-def fold_scores(design: Design, run: RunResult, metric: str, n_repeats: int) -> Floats:
-    """Score one arm in every fold of its first repeats, shape (n_repeats * n_folds,)."""
-    score = METRICS[metric]
-    return np.array(
-        [
-            score(design.y_true[rows], run.y_prob[repeat, rows])
-            for repeat in range(n_repeats)
-            for rows in design.fold_rows(repeat)
-        ]
+    found = [_contrast(design, run, reference, declared) for run in others]
+    adjusted = _adjust([claims for _, claims in found], declared.primary is not None)
+    return tuple(
+        replace(
+            contrast,
+            p_adjusted=claims.differs,
+            outcome="not claimed" if barred else _outcome(contrast, claims, declared),
+        )
+        for (contrast, _), claims in zip(found, adjusted, strict=True)
     )
 
 
 def _contrast(
-    design: Design,
-    run: RunResult,
-    reference: RunResult,
-    reference_samples: Floats,
-    *,
-    metric: str,
-    margin: float,
-    alpha: float,
-) -> Contrast:
+    design: Design, run: RunResult, reference: RunResult, declared: Declared
+) -> tuple[Contrast, Claims]:
+    metric, margin, alpha = declared.metric, declared.margin, declared.alpha
     n_repeats = min(run.n_repeats, reference.n_repeats)
-    differences = sample_scores(design, run, metric)[:n_repeats] - reference_samples[:n_repeats]
-    interval = design.resamples.interval(mean_over_repeats(differences), alpha=alpha)
-    test = corrected_resampled_t(
-        fold_scores(design, run, metric, n_repeats)
-        - fold_scores(design, reference, metric, n_repeats),
-        test_train_ratio=design.test_train_ratio(n_repeats),
-        alpha=alpha,
+    differences = fold_scores(design, run, metric, n_repeats) - fold_scores(
+        design, reference, metric, n_repeats
     )
-    return Contrast(
+    ratio = design.test_train_ratio(n_repeats)
+    by_folds = over_folds(differences, ratio=ratio, margin=margin, alpha=alpha)
+    patients = over_patients(
+        design, (run, reference), metric, n_repeats=n_repeats, margin=margin, alpha=alpha
+    )
+    by_patients, rule = patients.evidence, rule_of(n_repeats)
+    tests = asked(rule, by_folds, by_patients)
+    claims = claims_of(tests, margin=margin, greater_is_better=GREATER_IS_BETTER[metric])
+    smallest = detectable(tests, alpha)
+    contrast = Contrast(
         arm_a=run.arm,
         arm_b=reference.arm,
         metric=metric,
-        difference=interval.value,
-        ci_low=interval.ci_low,
-        ci_high=interval.ci_high,
-        interval=f"{interval.method} bootstrap over {design.unit}",
-        test=test.name,
-        statistic=test.statistic,
-        df=test.df,
-        p_value=test.p_value,
-        test_difference=test.estimate,
-        test_ci_low=test.ci_low,
-        test_ci_high=test.ci_high,
-        p_adjusted=float("nan"),
+        primary=run.arm == declared.primary,
+        difference=by_patients.difference,
+        ci_low=by_patients.ci_low,
+        ci_high=by_patients.ci_high,
+        interval=by_patients.test,
+        by_folds=by_folds,
+        by_patients=by_patients,
+        permutation_p=patients.permutation_p,
+        **_posterior(differences, ratio, declared),
+        rule=rule,
+        p_value=claims.differs,
+        p_adjusted=claims.differs,
+        outcome="not resolved",
+        relevance=relevance_of(tests, margin),
+        detectable=smallest,
+        n_needed=needed(smallest, margin, design.n_units) if design.unit == "patients" else None,
+        p_patient_better=_gain_share(patients.p_patient_better, metric),
         n_repeats=n_repeats,
         n_folds=design.n_folds,
-        undefined_folds=test.n_undefined,
-        outcome="not resolved",
-        within_margin=-margin <= interval.ci_low and interval.ci_high <= margin,
+        undefined_folds=len(differences) - by_folds.n,
         cost_ratio=_cost_ratio(run, reference, n_repeats),
-        undefined_resamples=interval.n_undefined,
+        undefined_resamples=patients.undefined_resamples,
+    )
+    return contrast, claims
+
+
+def _posterior(differences: Floats, ratio: float, declared: Declared) -> dict[str, float]:
+    """Probabilities that the arm is worse, practically the same, and better."""
+    found = correlated_t_posterior(differences, rho=ratio / (1 + ratio), rope=declared.margin)
+    up = GREATER_IS_BETTER[declared.metric]
+    return {
+        "p_worse": found.below if up else found.above,
+        "p_practical": found.within,
+        "p_better": found.above if up else found.below,
+    }
+
+
+def _gain_share(share: float, metric: str) -> float:
+    return share if GREATER_IS_BETTER[metric] else 1 - share
+
+
+def _adjust(claims: Sequence[Claims], has_primary: bool) -> list[Claims]:
+    """Adjust each kind of claim over all contrasts but the first, if that is the primary one."""
+    first = 1 if has_primary else 0
+    rest = claims[first:]
+    columns = {
+        kind.name: holm([getattr(each, kind.name) for each in rest]).tolist()
+        for kind in fields(Claims)
+    }
+    adjusted = [
+        Claims(**{name: column[row] for name, column in columns.items()})
+        for row in range(len(rest))
+    ]
+    return [*claims[:first], *adjusted]
+
+
+def _outcome(contrast: Contrast, claims: Claims, declared: Declared) -> Outcome:
+    if math.isnan(contrast.difference):
+        return "not resolved"
+    return decide(
+        claims,
+        contrast.difference,
+        alpha=declared.alpha,
+        greater_is_better=GREATER_IS_BETTER[declared.metric],
     )
 
 

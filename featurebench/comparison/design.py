@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,11 @@ import numpy.typing as npt
 from featurebench.stats import Resamples
 
 if TYPE_CHECKING:
-    from featurebench.results import ResultsTable
+    from collections.abc import Callable, Hashable
 
+    from featurebench.results import ResultsTable, RunResult
+
+Made = TypeVar("Made")
 Unit = Literal["patients", "tiles"]
 
 
@@ -43,6 +46,9 @@ class Design:
     unit: Unit
     grouped: bool
     resamples: Resamples
+    _made: dict[tuple[int, Hashable], tuple[RunResult, Any]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, results: ResultsTable, *, n_boot: int, seed: int) -> Design:
@@ -72,6 +78,15 @@ class Design:
         """Test folds of one repeat."""
         return int(self.test_fold.max()) + 1
 
+    def remember(self, run: RunResult, what: Hashable, make: Callable[[], Made]) -> Made:
+        """Give what ``make`` makes of a run; the same again when it is asked for once more."""
+        # The run is kept too, so that no other one can get its number.
+        key = (id(run), what)
+        if key not in self._made:
+            self._made[key] = (run, make())
+        made: Made = self._made[key][1]
+        return made
+
     def rows(self, repeat: int) -> npt.NDArray[np.intp]:
         """Rows of the tiles tested in a repeat."""
         return np.flatnonzero(self.test_fold[repeat] >= 0)
@@ -86,15 +101,24 @@ class Design:
         With k folds it is 1 / (k - 1) whatever the sizes of the single folds.
         """
         n_test = n_train = 0
-        for repeat in range(n_repeats):
-            for rows in self.fold_rows(repeat):
-                trained = np.setdiff1d(np.arange(len(self.y_true)), rows)
-                n_test += self._count(rows)
-                n_train += self._count(trained)
+        for folds in self.test_fold[:n_repeats]:
+            sides = self._sides(folds)
+            whole = sides.sum(axis=1)
+            for side in sides.T[-self.n_folds :]:
+                n_test += self._count(side)
+                n_train += self._count(whole - side)
         return n_test / n_train
 
-    def _count(self, rows: npt.NDArray[np.intp]) -> int:
-        return len(np.unique(self.clusters[rows])) if self.grouped else len(rows)
+    def _sides(self, folds: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
+        """Count the tiles of each unit on each side, the test folds last."""
+        n_below = max(0, -int(folds.min()))
+        n_sides = n_below + self.n_folds
+        cells = self.clusters * n_sides + n_below + folds
+        size = (int(self.clusters.max()) + 1) * n_sides
+        return np.bincount(cells, minlength=size).reshape(-1, n_sides)
+
+    def _count(self, tiles: npt.NDArray[np.int64]) -> int:
+        return int(np.count_nonzero(tiles) if self.grouped else tiles.sum())
 
 
 def _is_grouped(test_fold: npt.NDArray[np.int16], patients: npt.NDArray[np.int64]) -> bool:

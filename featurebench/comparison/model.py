@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -11,9 +11,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from featurebench.comparison.offered_model import OfferedTest
     from featurebench.results import ArmKind, Cost
 
-Outcome = Literal["better", "worse", "not resolved"]
+Outcome = Literal[
+    "better", "worse", "equivalent", "non-inferior", "not superior", "not resolved", "not claimed"
+]
+Relevance = Literal["beyond the margin", "within the margin", "open"]
+Rule = Literal["both tests", "patients alone"]
+EvidenceUnit = Literal["folds", "patients", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class ArmSummary:
         Of all repeats of this arm; of the embedding that it reads.
     n_repeats
         Repeats that the arm was run on.
+    chosen
+        Where this is the best probe or the best fine-tune as chosen on inner folds: in how many
+        folds each arm was chosen. Empty for an arm that was run itself.
     """
 
     arm: str
@@ -61,32 +70,95 @@ class ArmSummary:
     cost: Cost
     extraction_cost: Cost
     n_repeats: int
+    chosen: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one test says of one difference, ``arm_a`` minus ``arm_b``; NaN where not estimable.
+
+    Parameters
+    ----------
+    test
+        Its name in words, with what it takes as independent.
+    unit
+        ``folds``, ``patients`` or ``tiles``.
+    difference, se, statistic, df, p_value
+        Estimate, its standard error, the statistic with its degrees of freedom, and the two-sided
+        p-value; a bootstrap has an estimate and a standard error only.
+    ci_low, ci_high
+        Interval at level 1 - alpha.
+    narrow_low, narrow_high
+        Interval at level 1 - 2 alpha: inside the margin, it shows equivalence at level alpha (two
+        one-sided tests).
+    p_equivalent
+        The larger p-value of the two one-sided tests against -margin and +margin.
+    n
+        Folds, patients or tiles used.
+    """
+
+    test: str
+    unit: EvidenceUnit
+    difference: float
+    se: float
+    statistic: float
+    df: float
+    p_value: float
+    ci_low: float
+    ci_high: float
+    narrow_low: float
+    narrow_high: float
+    p_equivalent: float
+    n: int
 
 
 @dataclass(frozen=True)
 class Contrast:
     """One arm against the reference on their common repeats: ``arm_a`` minus ``arm_b``.
 
+    Two tests look at it: the corrected resampled t over folds, which allows for training sets that
+    overlap, and one over patients, which allows for tiles of one patient that resemble each other.
+    A claim needs both.
+
     Parameters
     ----------
     arm_a, arm_b, metric
         The arm, the reference, and what is compared, in the metric's own units and direction: for
         a metric where lower is better, a negative difference favours ``arm_a``.
+    primary
+        Whether this is the one contrast declared before the run, whose p-value is not adjusted.
     difference, ci_low, ci_high, interval
-        Mean over common repeats of the per-repeat difference, its bootstrap interval, and how the
-        interval was made.
-    test, statistic, df, p_value, p_adjusted
-        Test on the differences of the folds; ``p_adjusted`` by Holm over all contrasts. NaN where
-        not estimable.
-    test_difference, test_ci_low, test_ci_high
-        Mean difference over folds and the interval that belongs to the test.
+        Mean over common repeats of the per-repeat difference with its interval over patients, and
+        how that was made; as in ``by_patients``.
+    by_folds, by_patients
+        The two tests.
+    permutation_p
+        Sign-flip permutation over patients; NaN for metrics that are no mean over tiles.
+    p_worse, p_practical, p_better
+        Posterior probabilities, from the differences of the folds, that ``arm_a`` is worse by more
+        than the margin, that the two differ by less, and that it is better by more.
+    rule
+        What a claim rests on: ``both tests``, or ``patients alone`` with a single repeat.
+    p_value, p_adjusted
+        The larger p-value of the tests that the rule asks for; ``p_adjusted`` by Holm over all
+        contrasts but the primary one, whose own it is there.
+    outcome
+        Of ``arm_a``: ``better`` or ``worse``; ``equivalent``; ``non-inferior`` (not worse than the
+        reference by more than the margin); ``not superior`` (not better by more than the margin,
+        so that the reference is non-inferior); ``not resolved``; ``not claimed`` where the
+        comparison as a whole allows no claim.
+    relevance
+        Where both intervals lie: beyond the margin on one side, within it, or neither.
+    detectable
+        Smallest true difference that would be found in 80 % of such cohorts, by the less precise
+        of the two tests; NaN where not estimable.
+    n_needed
+        Patients with which a difference of the size of the margin would be found in 80 % of
+        cohorts; None where not estimable.
+    p_patient_better
+        Share of patients for whom ``arm_a`` does better than the reference, ties counted half.
     n_repeats, n_folds, undefined_folds
         Common repeats, folds of each, and folds left out because the metric is undefined there.
-    outcome
-        ``better`` or ``worse`` (``arm_a`` than ``arm_b``) only if the adjusted p-value is below
-        alpha and the bootstrap interval excludes 0 on the same side; else ``not resolved``.
-    within_margin
-        Whether the bootstrap interval lies inside -margin to +margin.
     cost_ratio
         Wall-clock time of ``arm_a`` over that of ``arm_b`` for the common repeats, extraction
         included; NaN where a time was not recorded.
@@ -97,128 +169,79 @@ class Contrast:
     arm_a: str
     arm_b: str
     metric: str
+    primary: bool
     difference: float
     ci_low: float
     ci_high: float
     interval: str
-    test: str
-    statistic: float
-    df: float
+    by_folds: Evidence
+    by_patients: Evidence
+    permutation_p: float
+    p_worse: float
+    p_practical: float
+    p_better: float
+    rule: Rule
     p_value: float
     p_adjusted: float
-    test_difference: float
-    test_ci_low: float
-    test_ci_high: float
+    outcome: Outcome
+    relevance: Relevance
+    detectable: float
+    n_needed: int | None
+    p_patient_better: float
     n_repeats: int
     n_folds: int
     undefined_folds: int
-    outcome: Outcome
-    within_margin: bool
     cost_ratio: float
     undefined_resamples: int = 0
 
 
 @dataclass(frozen=True)
-class PairTest:
-    """One arm against the reference, folds or tiles taken as independent.
+class Selection:
+    """Which arm of a kind each fold would have chosen, by inner folds of its training side.
 
     Parameters
     ----------
-    arm_a, arm_b
-        Of the contrast that it stands beside.
-    difference
-        ``arm_a`` minus ``arm_b``: mean over folds of the declared metric (paired t), or share of
-        tiles called right (McNemar).
-    statistic, df
-        Of the paired t-test; NaN for McNemar's, which has none.
-    p_value
-        Two-sided; for McNemar's test the mid-p. NaN where not estimable.
-    p_exact
-        McNemar's exact conditional p-value; NaN for the paired t-test.
-    only_a, only_b
-        Tiles that one arm alone calls right; None for the paired t-test.
-    n, n_undefined
-        Folds or tiles used, and folds left out because the metric is undefined there.
-    p_corrected, p_adjusted
-        The corrected test's p-value of the same contrast, and that after Holm.
+    kind
+        ``probe`` or ``finetune``.
+    arm
+        Name of the arm that the choice makes: the one that was chosen in every fold, or one made
+        of the chosen arms' predictions, which is then among the comparison's arms.
+    chosen
+        In how many folds each arm was chosen.
+    not_chosen
+        Why no choice could be made on inner folds; empty where it was.
     """
 
-    arm_a: str
-    arm_b: str
-    difference: float
-    statistic: float
-    df: float
-    p_value: float
-    p_exact: float
-    only_a: int | None
-    only_b: int | None
-    n: int
-    n_undefined: int
-    p_corrected: float
-    p_adjusted: float
+    kind: ArmKind
+    arm: str
+    chosen: Mapping[str, int] = field(default_factory=dict)
+    not_chosen: str = ""
 
 
 @dataclass(frozen=True)
-class ArmsTest:
-    """All arms but the baselines at once, folds or tiles taken as independent.
+class Subgroup:
+    """One arm's score on the tiles that share a value of a manifest column.
 
     Parameters
     ----------
-    arms
-        The arms, in the order of the runs.
-    lowest, highest
-        Smallest and largest arm: mean over folds of the declared metric (ANOVA), or share of tiles
-        called right (Cochran).
-    statistic, df, df_error, p_value
-        F with two degrees of freedom, or Q with one and NaN.
-    epsilon, p_epsilon, sphericity_p
-        Greenhouse-Geisser epsilon, the p-value that it corrects for unequal variances, and
-        Mauchly's p-value for sphericity; NaN for Cochran's test.
-    n, n_undefined
-        Folds or tiles used, and folds left out because the metric is undefined in one arm.
-    """
-
-    arms: tuple[str, ...]
-    lowest: float
-    highest: float
-    statistic: float
-    df: float
-    df_error: float
-    p_value: float
-    epsilon: float
-    p_epsilon: float
-    sphericity_p: float
-    n: int
-    n_undefined: int
-
-
-@dataclass(frozen=True)
-class OfferedTest:
-    """A test that was asked for by name.
-
-    Parameters
-    ----------
-    name, label
-        As in the experiment file, and for a reader.
-    unit
-        What it takes as independent: ``folds`` or ``tiles``.
+    column, value
+        Such as ``site`` and ``A``; ``class`` for the true class.
+    arm, metric, estimate
+        The score, with the interval that resamples patients.
+    n_tiles, n_patients
+        Tested tiles and patients; 0 patients where they are unknown.
     warning
-        Why it must not be relied on.
-    not_run
-        Why it could not be computed at all; empty where it was.
-    pairs
-        One result for each contrast (``paired_t``, ``mcnemar``).
-    over_arms
-        The one result over all arms (``anova``, ``cochran_q``).
+        Why the score is rough; empty where it is not.
     """
 
-    name: str
-    label: str
-    unit: str
-    warning: str
-    not_run: str = ""
-    pairs: tuple[PairTest, ...] = ()
-    over_arms: ArmsTest | None = None
+    column: str
+    value: str
+    arm: str
+    metric: str
+    estimate: Estimate
+    n_tiles: int
+    n_patients: int
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,17 +251,26 @@ class Comparison:
     Parameters
     ----------
     metric, margin, alpha, reference
-        What was declared before the run.
+        What was declared before the run; the reference is the best frozen probe as chosen on inner
+        folds where none was declared.
     arms
-        One summary for each arm, in the order of the runs.
+        One summary for each arm, in the order of the runs, after those made by a selection.
     contrasts
-        Every other arm against the reference, in the same order.
+        Every other arm against the reference, the primary one first.
     verdict
         A paragraph in plain language, made from the numbers by fixed rules.
     caveats
         What limits the verdict, one sentence each.
+    barred
+        Why nothing may be claimed from these runs, one sentence each; also in the verdict.
+    selections
+        How the best probe and the best fine-tune were chosen.
+    subgroups
+        Scores of every arm on the declared metric, by class and by column of the manifest.
     offered
         Tests that the literature uses, where they were asked for; nothing else rests on them.
+    others
+        Sentences on the contrasts that the verdict leaves out, grouped by what was shown.
     """
 
     metric: str
@@ -249,7 +281,16 @@ class Comparison:
     contrasts: tuple[Contrast, ...]
     verdict: str
     caveats: tuple[str, ...]
+    barred: tuple[str, ...] = ()
+    selections: tuple[Selection, ...] = ()
+    subgroups: tuple[Subgroup, ...] = ()
     offered: tuple[OfferedTest, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def primary(self) -> Contrast | None:
+        """The contrast declared before the run; None where there is only one kind of arm."""
+        return next((contrast for contrast in self.contrasts if contrast.primary), None)
 
     def arm(self, name: str) -> ArmSummary:
         """Return the summary of the arm of that name; KeyError where there is none."""

@@ -24,6 +24,12 @@ METHODS = {
     "xgboost": "XGBoost",
     "lightgbm": "LightGBM",
 }
+CHOSEN = {
+    "probe": "the best frozen probe",
+    "finetune": "the best fine-tuned network",
+    "baseline": "the best baseline",
+}
+"""What an arm is called that was put together from those chosen fold by fold."""
 
 
 def name_arms(arms: Sequence[ArmSummary]) -> dict[str, str]:
@@ -39,18 +45,30 @@ def name_arms(arms: Sequence[ArmSummary]) -> dict[str, str]:
 def in_words(comparison: Comparison) -> Comparison:
     """Return the comparison with its arms' names in place of their identities."""
     names: Mapping[str, str] = name_arms(comparison.arms)
+
+    def counts(chosen: Mapping[str, int]) -> dict[str, int]:
+        return {names[arm]: n for arm, n in chosen.items()}
+
     return replace(
         comparison,
         reference=names[comparison.reference],
-        arms=tuple(replace(arm, arm=names[arm.arm]) for arm in comparison.arms),
+        arms=tuple(
+            replace(arm, arm=names[arm.arm], chosen=counts(arm.chosen)) for arm in comparison.arms
+        ),
         contrasts=tuple(
             replace(contrast, arm_a=names[contrast.arm_a], arm_b=names[contrast.arm_b])
             for contrast in comparison.contrasts
+        ),
+        selections=tuple(
+            replace(each, arm=names[each.arm], chosen=counts(each.chosen))
+            for each in comparison.selections
         ),
     )
 
 
 def _name(arm: ArmSummary) -> str:
+    if arm.chosen:
+        return CHOSEN[arm.kind]
     source, plus, method = arm.arm.rpartition("+")
     if not plus:
         return arm.arm

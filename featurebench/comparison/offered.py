@@ -1,7 +1,8 @@
 """Tests that the literature uses, beside the corrected one, each with why not to rely on it.
 
-Folds share training data and tiles share patients. These tests take either as independent, so
-they are computed for comparison with print only: no outcome, verdict or caveat rests on them.
+Folds share training data and tiles share patients. Most of these tests take either as independent,
+and the others hold for the fitted models alone, so they are computed for comparison with print
+only: no outcome, verdict or caveat rests on them.
 """
 
 from __future__ import annotations
@@ -9,34 +10,40 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from featurebench.comparison.contrasts import fold_scores
-from featurebench.comparison.model import ArmsTest, OfferedTest, PairTest
+from featurebench.comparison.offered_arms import EACH_ARM, OVER_ARMS
+from featurebench.comparison.offered_model import OfferedTest
+from featurebench.comparison.offered_pairs import PAIRS, Material
 from featurebench.errors import ConfigError
-from featurebench.stats import cochran_q, mcnemar, paired_t, repeated_measures_anova
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
 
     from featurebench.comparison.design import Design
     from featurebench.comparison.model import Contrast
     from featurebench.results import RunResult
 
-    ByArm = Mapping[str, npt.NDArray[np.float64]]
-
-_NAN = float("nan")
 _OVERLAP = (
     "It counts folds as independent, which they are not: their training sets overlap, so its type "
     "I error lies above alpha, and far above it once folds are repeated (Nadeau and Bengio 2003; "
     "Dietterich 1998)"
 )
+_HALVES = (
+    "It counts repeats as independent, which they are not: both halves of each come from the same "
+    "patients, whose luck it does not see (Dietterich 1998; Nadeau and Bengio 2003)"
+)
 _SHARED_PATIENTS = (
     "It counts tiles as independent, which tiles of one patient are not, and it holds for these "
     "fitted models, not for training again (Dietterich 1998)"
 )
+_FITTED_MODELS = (
+    "It counts patients as independent, as it should, but it looks at one repeat and holds for "
+    "these fitted models, not for training again (Dietterich 1998)"
+)
+_POOLED = (
+    "It ranks the probabilities of all folds together, although each fold has its own model "
+    "(Airola et al. 2011)"
+)
+_EQUALLY_GOOD = "In simulated studies of two arms that were equally good"
 OFFERED: Mapping[str, OfferedTest] = {
     test.name: test
     for test in (
@@ -44,8 +51,8 @@ OFFERED: Mapping[str, OfferedTest] = {
             "paired_t",
             "Paired t over folds",
             "folds",
-            f"{_OVERLAP}. In simulated studies of two arms that were equally good it gave p < 0.05 "
-            "in 49 to 61 % with 10 repeats of 5 folds, and in 5 to 9 % with one repeat.",
+            f"{_OVERLAP}. {_EQUALLY_GOOD} it gave p < 0.05 in 49 to 61 % with 10 repeats of 5 "
+            "folds, and in 5 to 9 % with one repeat.",
         ),
         OfferedTest(
             "anova",
@@ -55,11 +62,32 @@ OFFERED: Mapping[str, OfferedTest] = {
             "Greenhouse and Geisser is for unequal variances and does not mend the overlap.",
         ),
         OfferedTest(
+            "wilcoxon",
+            "Wilcoxon over folds",
+            "folds",
+            f"{_OVERLAP}. {_EQUALLY_GOOD} it gave p < 0.05 in 48 to 60 % with 10 repeats of 5 "
+            "folds; with one repeat of 5 its p-value cannot fall below 0.0625.",
+        ),
+        OfferedTest(
+            "five_by_two_t",
+            "5x2cv t",
+            "folds",
+            f"{_HALVES}, and its numerator is the first of ten differences. {_EQUALLY_GOOD} it "
+            "gave p < 0.05 in 5 to 26 %, most often with few patients.",
+        ),
+        OfferedTest(
+            "five_by_two_f",
+            "5x2cv F",
+            "folds",
+            f"{_HALVES}. {_EQUALLY_GOOD} it gave p < 0.05 in 6 to 36 %, most often with few "
+            "patients.",
+        ),
+        OfferedTest(
             "mcnemar",
             "McNemar on tiles",
             "tiles",
-            f"{_SHARED_PATIENTS}. In simulated studies of two arms that were equally good its "
-            "mid-p was below 0.05 in 11 to 49 % with several tiles a patient, and in 7 % with one.",
+            f"{_SHARED_PATIENTS}. {_EQUALLY_GOOD} its mid-p was below 0.05 in 11 to 49 % with "
+            "several tiles a patient, and in 7 % with one.",
         ),
         OfferedTest(
             "cochran_q",
@@ -67,9 +95,54 @@ OFFERED: Mapping[str, OfferedTest] = {
             "tiles",
             f"{_SHARED_PATIENTS}. With two arms it is McNemar's test by chi-square.",
         ),
+        OfferedTest(
+            "clustered_mcnemar",
+            "Clustered McNemar",
+            "patients",
+            f"{_FITTED_MODELS}. {_EQUALLY_GOOD} the form by Obuchowski gave p < 0.05 in 6 to 8 %.",
+        ),
+        OfferedTest(
+            "delong",
+            "DeLong on tiles",
+            "tiles",
+            f"{_SHARED_PATIENTS}. {_POOLED}. {_EQUALLY_GOOD} it gave p < 0.05 in 14 to 57 % with "
+            "several tiles a patient, and in 7 % with one.",
+        ),
+        OfferedTest(
+            "obuchowski",
+            "Clustered ROC AUC (Obuchowski)",
+            "patients",
+            f"{_FITTED_MODELS}. {_POOLED}. {_EQUALLY_GOOD} the t-test over patients on the ROC AUC "
+            "of one repeat gave p < 0.05 in 7 to 10 %.",
+        ),
+        OfferedTest(
+            "stuart_maxwell",
+            "Stuart-Maxwell on tiles",
+            "tiles",
+            f"{_SHARED_PATIENTS}. It asks whether two arms call each class equally often, not "
+            "which of them is right.",
+        ),
+        OfferedTest(
+            "kappa",
+            "Cohen's kappa with asymptotic error",
+            "tiles",
+            f"{_SHARED_PATIENTS}. Kappa also depends on how frequent the classes are. Its interval "
+            "over patients is under Scores.",
+        ),
+        OfferedTest(
+            "hand_till",
+            "ROC AUC of Hand and Till",
+            "folds",
+            "A mean over folds, which are not independent: their training sets overlap, so the "
+            "spread over folds gives no interval (Nadeau and Bengio 2003; Dietterich 1998). With "
+            "two classes it is the ROC AUC.",
+        ),
     )
 }
 """The tests that may be asked for, by name, each without a result."""
+
+_FIVE_BY_TWO = ("five_by_two_t", "five_by_two_f")
+_TWO_CLASSES = ("delong", "obuchowski")
 
 
 def check_tests(names: Sequence[str]) -> None:
@@ -95,125 +168,53 @@ def offer_tests(
 ) -> tuple[OfferedTest, ...]:
     """Compute the tests asked for, each once, in the order in which they were asked for.
 
-    Tests over folds use every fold of the repeats that the arms have in common. Tests on tiles use
-    the calls of the first repeat, in which each tile is tested once, whatever the metric.
+    Tests over folds use every fold of the repeats that the arms have in common; 5x2cv tests use
+    the first five repeats. Tests on tiles and patients use the first repeat, in which each tile is
+    tested once, whatever the metric: calls (McNemar, Cochran, Stuart-Maxwell, kappa), or the
+    probability of the second class, pooled over folds (DeLong, Obuchowski).
     """
-    asked = [OFFERED[name] for name in dict.fromkeys(tests)]
-    by_unit: dict[str, ByArm] = {}
-    if any(test.unit == "folds" for test in asked):
-        by_unit["folds"] = {
-            run.arm: fold_scores(design, run, metric, run.n_repeats) for run in runs
-        }
-    if any(test.unit == "tiles" for test in asked):
-        by_unit["tiles"] = {run.arm: _called_right(design, run) for run in runs}
-    arms = tuple(run.arm for run in runs if run.kind != "baseline")
-    return tuple(_run(design, test, by_unit[test.unit], contrasts, arms) for test in asked)
+    material = Material(design, tuple(runs), metric)
+    return tuple(_run(material, OFFERED[name], contrasts) for name in dict.fromkeys(tests))
 
 
-def _run(
-    design: Design,
-    test: OfferedTest,
-    values: ByArm,
-    contrasts: Sequence[Contrast],
-    arms: tuple[str, ...],
-) -> OfferedTest:
-    over_pairs = test.name in ("paired_t", "mcnemar")
-    if over_pairs and not contrasts:
-        return replace(test, not_run="there is only the reference")
-    if not over_pairs and len(arms) < 2:
-        return replace(test, not_run="there are fewer than two arms besides baselines")
-    if test.unit == "folds" and len(design.test_fold) * design.n_folds == 1:
-        return replace(test, not_run="the plan has one test set, and it needs several folds")
-    if over_pairs:
-        compared = _paired_t if test.name == "paired_t" else _mcnemar
-        pairs = tuple(compared(contrast, values) for contrast in contrasts)
-        return replace(test, pairs=pairs)
-    n = min(len(values[arm]) for arm in arms)
-    table = np.stack([values[arm][:n] for arm in arms], axis=1)
-    return replace(test, over_arms=(_anova if test.name == "anova" else _cochran)(arms, table))
+def _run(material: Material, test: OfferedTest, contrasts: Sequence[Contrast]) -> OfferedTest:
+    if test.name in EACH_ARM:
+        measure = EACH_ARM[test.name]
+        return replace(test, each_arm=tuple(measure(material, run) for run in material.runs))
+    not_run = _why_not(material, test, contrasts)
+    if not_run:
+        return replace(test, not_run=not_run)
+    if test.name in OVER_ARMS:
+        return replace(test, over_arms=OVER_ARMS[test.name](material))
+    compared = PAIRS[test.name]
+    return replace(test, pairs=tuple(compared(material, contrast) for contrast in contrasts))
 
 
-def _called_right(design: Design, run: RunResult) -> npt.NDArray[np.float64]:
-    rows = design.rows(0)
-    called = run.y_prob[0, rows].argmax(axis=1)
-    return np.asarray(called == design.y_true[rows], dtype=np.float64)
+def _why_not(material: Material, test: OfferedTest, contrasts: Sequence[Contrast]) -> str:
+    """Say why a test cannot be computed from these runs; empty where it can."""
+    design, name = material.design, test.name
+    n_folds, n_repeats = design.n_folds, len(design.test_fold)
+    plan = f"the plan has {_counted(n_folds, 'fold')} and {_counted(n_repeats, 'repeat')}"
+    common = max((contrast.n_repeats for contrast in contrasts), default=0)
+    reasons = {
+        "there are fewer than two arms besides baselines": (
+            name in OVER_ARMS and len(material.arms) < 2
+        ),
+        "there is only the reference": name in PAIRS and not contrasts,
+        f"{plan}, and it needs 2 folds and 5 repeats": (
+            name in _FIVE_BY_TWO and (n_folds != 2 or n_repeats < 5)
+        ),
+        "no arm has 5 repeats in common with the reference": name in _FIVE_BY_TWO and common < 5,
+        "the plan has one test set, and it needs several folds": (
+            test.unit == "folds" and n_repeats * n_folds == 1
+        ),
+        "patients are unknown": test.unit == "patients" and design.unit != "patients",
+        f"there are {material.n_classes} classes, and it needs two": (
+            name in _TWO_CLASSES and material.n_classes != 2
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _paired_t(contrast: Contrast, values: ByArm) -> PairTest:
-    n = contrast.n_repeats * contrast.n_folds
-    found = paired_t(values[contrast.arm_a][:n] - values[contrast.arm_b][:n])
-    return PairTest(
-        arm_a=contrast.arm_a,
-        arm_b=contrast.arm_b,
-        difference=found.estimate,
-        statistic=found.statistic,
-        df=found.df,
-        p_value=found.p_value,
-        p_exact=_NAN,
-        only_a=None,
-        only_b=None,
-        n=found.n,
-        n_undefined=found.n_undefined,
-        p_corrected=contrast.p_value,
-        p_adjusted=contrast.p_adjusted,
-    )
-
-
-def _mcnemar(contrast: Contrast, values: ByArm) -> PairTest:
-    a, b = values[contrast.arm_a], values[contrast.arm_b]
-    only_a, only_b = int(np.sum(a > b)), int(np.sum(b > a))
-    found = mcnemar(only_a, only_b)
-    return PairTest(
-        arm_a=contrast.arm_a,
-        arm_b=contrast.arm_b,
-        difference=(only_a - only_b) / len(a),
-        statistic=_NAN,
-        df=_NAN,
-        p_value=found.mid_p,
-        p_exact=found.exact_p,
-        only_a=only_a,
-        only_b=only_b,
-        n=len(a),
-        n_undefined=0,
-        p_corrected=contrast.p_value,
-        p_adjusted=contrast.p_adjusted,
-    )
-
-
-def _anova(arms: tuple[str, ...], scores: npt.NDArray[np.float64]) -> ArmsTest:
-    found = repeated_measures_anova(scores)
-    defined = scores[~np.isnan(scores).any(axis=1)]
-    means = defined.mean(axis=0) if len(defined) else np.full(len(arms), _NAN)
-    return ArmsTest(
-        arms=arms,
-        lowest=float(means.min()),
-        highest=float(means.max()),
-        statistic=found.statistic,
-        df=found.df,
-        df_error=found.df_error,
-        p_value=found.p_value,
-        epsilon=found.epsilon,
-        p_epsilon=found.p_corrected,
-        sphericity_p=found.sphericity_p,
-        n=found.n,
-        n_undefined=found.n_undefined,
-    )
-
-
-def _cochran(arms: tuple[str, ...], right: npt.NDArray[np.float64]) -> ArmsTest:
-    found = cochran_q(right)
-    shares = right.mean(axis=0)
-    return ArmsTest(
-        arms=arms,
-        lowest=float(shares.min()),
-        highest=float(shares.max()),
-        statistic=found.statistic,
-        df=found.df,
-        df_error=_NAN,
-        p_value=found.p_value,
-        epsilon=_NAN,
-        p_epsilon=_NAN,
-        sphericity_p=_NAN,
-        n=found.n,
-        n_undefined=0,
-    )
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

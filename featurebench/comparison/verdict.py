@@ -1,97 +1,91 @@
-"""The verdict: a paragraph that follows from the numbers by fixed rules.
+"""The verdict: one paragraph that follows from the numbers by fixed rules.
 
-The rules: an arm is called better or worse only with its difference, interval and adjusted
-p-value; what was not shown is called not resolved, with what the data leave open; a reference
-that is not shown to be above chance is never called enough.
+The rules: better and worse are said by outcome only, with difference, intervals and both p-values;
+a difference is called larger or smaller than the margin only where all intervals say so; what was
+not shown is called not shown, with what would have been; a probe that is not shown to be above the
+baseline is never called enough, and of two such arms neither wins; where nothing may be claimed,
+that and why come first.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featurebench.comparison import wording
 from featurebench.metrics import GREATER_IS_BETTER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from featurebench.comparison.design import Design
-    from featurebench.comparison.model import ArmSummary, Comparison, Contrast
+    from featurebench.comparison.model import ArmSummary, Comparison, Contrast, Selection
 
-# So many fine-tuned networks have a sentence each, and so many arms are named in one.
-_OWN_SENTENCES, _NAMES = 4, 8
 NOUNS = {"probe": "frozen probe", "finetune": "fine-tuned network", "baseline": "baseline"}
+_ALL = "for all candidates"
+# With these, what a larger cohort could show is of no interest.
+_SETTLED = {"better", "worse", "equivalent", "not superior", "not claimed"}
 
 
 def write_verdict(design: Design, comparison: Comparison) -> str:
-    """Write the paragraph: answer, setting, the reference's score, then each other arm.
+    """Write the paragraph on the primary contrast: answer, numbers, what is open, cost.
 
-    Arms of another kind than the reference (fine-tuned networks, where it is a probe) have a
-    sentence each if they are few; many of them, and arms of its own kind, share sentences by
-    outcome. Arms are called as the comparison calls them.
+    Arms are called as the comparison calls them. Other contrasts have sentences of their own, see
+    `featurebench.comparison.others.other_sentences`.
     """
-    reference = comparison.arm(comparison.reference)
-    kinds = {arm.arm: arm.kind for arm in comparison.arms}
-    tested = [c for c in comparison.contrasts if kinds[c.arm_a] != "baseline"]
-    across = [c for c in tested if kinds[c.arm_a] != reference.kind]
-    alike = [c for c in tested if kinds[c.arm_a] == reference.kind]
-    sentences = [
-        headline(comparison, across),
-        _setting(design, {arm.n_repeats for arm in comparison.arms}),
-        _reference_score(comparison, reference, design.unit),
-        *_across_sentences(across, comparison),
-        *_shared_sentences(alike, comparison.alpha, "other probes"),
-    ]
+    primary = comparison.primary
+    sentences = [headline(design, comparison)]
+    if primary is None and not comparison.barred:
+        sentences.append(_score(comparison, comparison.arm(comparison.reference)))
+    elif primary is not None:
+        sentences += [
+            *_numbers(comparison, primary, design.unit),
+            _cost(comparison, primary),
+        ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def headline(comparison: Comparison, across: Sequence[Contrast]) -> str:
-    """Answer the question in one sentence, as far as the contrasts answer it."""
+def add_turning(verdict: str, sentence: str) -> str:
+    """Add where fine-tuning overtakes, which the learning curves tell and not the comparison."""
+    return f"{verdict} {sentence}" if sentence else verdict
+
+
+def headline(design: Design, comparison: Comparison) -> str:
+    """Answer the question in one sentence, as far as the primary contrast answers it."""
+    if comparison.barred:
+        reasons = "; ".join(reason[0].lower() + reason[1:-1] for reason in comparison.barred)
+        return f"Nothing is claimed from this comparison: {reasons}."
     reference = comparison.arm(comparison.reference)
     if not comparison.contrasts:
         return "Only one arm was run, so nothing is compared."
-    if reference.kind != "probe":
-        return f"All arms are compared with {reference.arm}, a {NOUNS[reference.kind]}."
-    if not across:
+    if comparison.primary is not None:
+        return _answer(comparison, comparison.primary, _where(design))
+    if reference.kind == "probe":
         return "No network was fine-tuned, so this compares frozen probes only."
-    return _answer(comparison, across, above_chance(comparison, reference))
-
-
-def _answer(comparison: Comparison, tuned: Sequence[Contrast], learnt: bool | None) -> str:
-    n_better = sum(c.outcome == "better" for c in tuned)
-    most = [_largest_gain(c) for c in tuned]
-    probe = f"the frozen probe ({comparison.reference})"
-    if n_better:
-        which = "" if n_better == len(tuned) else f" in {n_better} of {len(tuned)} arms"
-        answer = f"On this cohort fine-tuning is better than {probe}{which}."
-    elif learnt is False:
-        answer = (
-            f"Nothing was shown to be learnt by {probe}, so this cohort does not resolve whether "
-            "it is enough."
-        )
-    elif all(c.outcome == "worse" for c in tuned):
-        answer = f"On this cohort fine-tuning is worse than {probe}."
-    elif all(gain <= comparison.margin for gain in most):
-        answer = _enough(comparison, max(most))
-    else:
-        answer = f"This cohort does not resolve whether fine-tuning is better than {probe}."
-    return answer
+    if reference.kind == "finetune":
+        return "No frozen probe was run, so this compares fine-tuned networks only."
+    return f"All arms are held against {reference.arm}, a {NOUNS[reference.kind]}."
 
 
 def above_chance(comparison: Comparison, arm: ArmSummary) -> bool | None:
     """Whether an arm's interval lies on the better side of the baseline's score.
 
-    Returns None where there is no baseline other than the arm, or no score to hold against it.
+    It is held against the baseline in what is compared where that tells classes apart, and else in
+    ROC AUC: probabilities that are too sure have a worse loss than none although they rank well.
+
+    Returns None where there is no baseline other than the arm, or no score to hold against it, or
+    the score is better but has no interval, as where every tile is called right.
     """
-    baseline = find_baseline(comparison)
-    score, name = arm.metrics[comparison.metric], comparison.metric
-    if baseline is None or baseline.arm == arm.arm or math.isnan(baseline.metrics[name].value):
+    baseline, name = find_baseline(comparison), _chance_metric(comparison.metric)
+    if baseline is None or baseline.arm == arm.arm:
+        return None
+    score, chance = arm.metrics[name], baseline.metrics[name].value
+    if math.isnan(score.value) or math.isnan(chance):
         return None
     if math.isnan(score.ci_low):
-        return None
-    chance = baseline.metrics[name].value
-    return score.ci_low > chance if GREATER_IS_BETTER[name] else score.ci_high < chance
+        return None if score.value > chance else False
+    return score.ci_low > chance
 
 
 def find_baseline(comparison: Comparison) -> ArmSummary | None:
@@ -99,100 +93,217 @@ def find_baseline(comparison: Comparison) -> ArmSummary | None:
     return next((arm for arm in comparison.arms if arm.kind == "baseline"), None)
 
 
-def contrast_sentence(contrast: Contrast, margin: float, alpha: float) -> str:
-    """Say what one contrast shows, what it leaves open and what it costs."""
-    effect = wording.effect(contrast, alpha)
-    if contrast.outcome == "not resolved":
-        text = (
-            f"Whether {contrast.arm_a} is better than {contrast.arm_b} is not resolved: the "
-            f"difference is {effect}{_left_open(contrast)}."
+def selection_of(comparison: Comparison, arm: ArmSummary) -> Selection | None:
+    """Return the choice on inner folds that this arm came out of; None where there was none."""
+    several = sum(each.kind == arm.kind and not each.chosen for each in comparison.arms) > 1
+    found = (each for each in comparison.selections if each.arm == arm.arm and each.chosen)
+    return next(found, None) if several else None
+
+
+def _answer(comparison: Comparison, contrast: Contrast, where: str) -> str:
+    """Say what the primary contrast shows; one of its arms is a probe, the other is fine-tuned."""
+    probe, margin = _probe_of(comparison, contrast), _margin(comparison)
+    within = f" to within the margin of {margin}"
+    who, than = (_noun(comparison, comparison.arm(n)) for n in (contrast.arm_a, contrast.arm_b))
+    frozen, tuned = (who, than) if contrast.arm_a == probe.arm else (than, who)
+    if math.isnan(contrast.difference):
+        name = wording.label(comparison.metric)
+        return f"Nothing is shown {where}: the difference in {name} is undefined."
+    learnt = [above_chance(comparison, comparison.arm(n)) for n in (contrast.arm_a, contrast.arm_b)]
+    if learnt == [False, False]:
+        answer = f"nothing was shown to be learnt {where}, neither by {tuned} nor by {frozen}"
+    elif contrast.outcome in {"better", "worse"}:
+        by = _relevance(contrast, margin) if comparison.margin else ""
+        answer = f"{where} {who} is {contrast.outcome} than {than}{by}"
+    elif above_chance(comparison, probe) is False:
+        answer = (
+            f"nothing was shown to be learnt by {frozen} {where}, so it is not shown to be enough"
+        )
+    elif contrast.outcome == "equivalent":
+        answer = f"{where} {frozen} is enough{within}: {tuned} is equivalent to it"
+    elif contrast.outcome == ("not superior" if than == frozen else "non-inferior"):
+        answer = f"{where} {frozen} is enough{within}: it is non-inferior to {tuned}"
+    elif contrast.outcome in {"non-inferior", "not superior"}:
+        answer = (
+            f"{where} {tuned} is non-inferior to {frozen} within the margin of {margin}, and not "
+            "shown to be better"
         )
     else:
-        arm = wording.opening(contrast.arm_a)
-        text = f"{arm} is {contrast.outcome} than {contrast.arm_b}: {effect}."
-    if contrast.within_margin:
-        size = wording.unsigned(contrast.metric, margin)
-        text += f" That interval lies inside the margin of {size} either way."
-    if math.isnan(contrast.cost_ratio):
-        return text
-    ratio = wording.times(contrast.cost_ratio)
-    return f"{text} It takes {ratio} the wall-clock time, extraction included."
+        answer = f"{where} {who} is not shown to be better than {than}, nor worse"
+    return f"{wording.capital(answer)}."
 
 
-def _enough(comparison: Comparison, most: float) -> str:
-    margin = wording.unsigned(comparison.metric, comparison.margin)
-    gain = (
-        f"at most {wording.unsigned(comparison.metric, most)} is gained by fine-tuning"
-        if most > 0
-        else "no gain from fine-tuning is left open"
-    )
-    return (
-        f"On this cohort the frozen probe ({comparison.reference}) is enough to within the margin "
-        f"of {margin}: by the bootstrap interval and that of the test, {gain}."
-    )
+def _relevance(contrast: Contrast, margin: str) -> str:
+    return {
+        "beyond the margin": f", by more than the margin of {margin}",
+        "within the margin": f", but by less than the margin of {margin}",
+        "open": f"; whether by more than the margin of {margin} is open",
+    }[contrast.relevance]
 
 
-def _largest_gain(contrast: Contrast) -> float:
-    """Upper end of the gain in the interval or in that of the test, whichever is larger."""
-    by_test = wording.as_gains(contrast.metric, contrast.test_ci_low, contrast.test_ci_high)[1]
-    by_interval = wording.as_gains(contrast.metric, contrast.ci_low, contrast.ci_high)[1]
-    return float("nan") if math.isnan(by_test) else max(by_interval, by_test)
+def _numbers(comparison: Comparison, contrast: Contrast, unit: str) -> list[str]:
+    if comparison.barred:
+        return [_as_measured(contrast)]
+    return [
+        _measured(comparison, contrast),
+        _score(comparison, _probe_of(comparison, contrast)),
+        _could_show(comparison, contrast),
+        _rests_on(contrast, unit),
+    ]
 
 
-def _setting(design: Design, run: set[int]) -> str:
-    n_repeats = len(design.test_fold)
-    tiles = f"{len(design.rows(0))} tiles"
-    tested = tiles if design.unit == "tiles" else f"{tiles} of {design.n_units} patients"
-    if design.n_folds == 1:
-        plan = "in one test set" if n_repeats == 1 else f"in {n_repeats} test sets"
-        return f"Every arm was tested on {tested} {plan}."
-    grouped = ", grouped by patient" if design.grouped else ""
-    some = wording.listed([str(n) for n in sorted(run)], "or")
-    repeats = "" if run == {1} else f" with {some} repeats"
-    return f"Every arm was tested on {tested} in the same {design.n_folds} folds{repeats}{grouped}."
+def _as_measured(contrast: Contrast) -> str:
+    """Give the bare difference: where nothing may be claimed, no interval or p-value holds."""
+    if math.isnan(contrast.difference):
+        return ""
+    change = f"{contrast.arm_a} {wording.change(contrast)} {contrast.arm_b}"
+    return f"As measured, {change}; no interval or p-value holds for that."
 
 
-def _reference_score(comparison: Comparison, reference: ArmSummary, unit: str) -> str:
-    metric = comparison.metric
-    value = wording.score(metric, reference.metrics[metric], comparison.alpha, unit)
-    text = f"The reference, {reference.arm}, has a {wording.label(metric)} of {value}"
-    baseline, learnt = find_baseline(comparison), above_chance(comparison, reference)
+def _measured(comparison: Comparison, contrast: Contrast) -> str:
+    arm_a = comparison.arm(contrast.arm_a)
+    subject, choice = wording.opening(contrast.arm_a), selection_of(comparison, arm_a)
+    if arm_a.chosen and choice is not None:
+        subject += f" ({_counts(choice.chosen)})"
+    if math.isnan(contrast.difference):
+        return ""
+    numbers = [
+        wording.evidence(contrast, comparison.alpha),
+        wording.odds(contrast, comparison.margin),
+        _equivalence(comparison, contrast),
+    ]
+    shown = "; ".join(each for each in numbers if each)
+    return f"{subject} {wording.change(contrast)} {contrast.arm_b} ({shown})."
+
+
+def _equivalence(comparison: Comparison, contrast: Contrast) -> str:
+    if contrast.outcome != "equivalent":
+        return ""
+    tests = [contrast.by_patients]
+    tests += [contrast.by_folds] if contrast.rule == "both tests" else []
+    p = wording.p_value(max(test.p_equivalent for test in tests), comparison.alpha)
+    return f"two one-sided tests against {_margin(comparison)} either way {p}"
+
+
+def _score(comparison: Comparison, arm: ArmSummary) -> str:
+    """Give the score of the probe, how it came to be the one, and that of the baseline."""
+    metric, score = comparison.metric, arm.metrics[comparison.metric]
+    name, value = "The probe", wording.score(metric, score, comparison.alpha)
+    if comparison.primary is None:
+        name, value = wording.opening(arm.arm), f"{value} in {wording.label(metric)}"
+    text = f"{name}{_origin(comparison, arm)} scores {value}"
+    baseline, learnt = find_baseline(comparison), above_chance(comparison, arm)
     if baseline is None or learnt is None:
         return f"{text}."
-    chance = wording.plain(metric, baseline.metrics[metric].value) + wording.unit_of_score(metric)
-    side = "better than" if learnt else "not shown to be better than"
-    return f"{text}, {side} the {chance} of {baseline.arm}."
+    name = _chance_metric(metric)
+    if name != metric:
+        auc = wording.score(name, arm.metrics[name], comparison.alpha)
+        text += f"; its {wording.label(name)} is {auc}"
+    chance = wording.plain(name, baseline.metrics[name].value) + wording.unit_of_score(name)
+    whom = "the dummy" if baseline.arm == "dummy" else baseline.arm
+    return f"{text}, {'' if learnt else 'not shown to be '}above the {chance} of {whom}."
 
 
-def _left_open(contrast: Contrast) -> str:
-    low, high = wording.as_gains(contrast.metric, contrast.ci_low, contrast.ci_high)
-    if math.isnan(low):
+def _chance_metric(metric: str) -> str:
+    return metric if GREATER_IS_BETTER[metric] else "roc_auc"
+
+
+def _origin(comparison: Comparison, arm: ArmSummary) -> str:
+    choice = selection_of(comparison, arm)
+    if choice is not None and len(choice.chosen) == 1:
+        return ", chosen on inner folds in every fold,"
+    if choice is not None:
+        return f", chosen on inner folds ({_counts(choice.chosen)}),"
+    return ""
+
+
+def _counts(chosen: Mapping[str, int]) -> str:
+    """Name the two arms that were chosen most often, with how often."""
+    n_folds = sum(chosen.values())
+    most = sorted(chosen, key=lambda name: -chosen[name])[:2]
+    named = [f"{name} in {chosen[name]}" for name in most]
+    return f"{' and '.join(named)} of {n_folds} folds"
+
+
+def _could_show(comparison: Comparison, contrast: Contrast) -> str:
+    """Say which true difference would have been found, and how many patients the margin takes."""
+    if contrast.outcome in _SETTLED or math.isnan(contrast.detectable):
         return ""
-    least, most = (wording.gain_or_loss(contrast.metric, gain) for gain in (low, high))
-    open_range = f"; the data are compatible with {least} up to {most}"
-    one_sided = low > 0 or high < 0
-    if one_sided and not math.isnan(contrast.p_adjusted):
-        return f"{open_range}, but the test over folds does not bear that out"
-    return open_range
+    found = wording.unsigned(contrast.metric, contrast.detectable)
+    text = f"With 80 % power this cohort could have shown a difference of {found}"
+    if contrast.n_needed is None or not 0 < comparison.margin < contrast.detectable:
+        return f"{text}."
+    needed = wording.about(contrast.n_needed)
+    return f"{text}; showing {_margin(comparison)} would take {needed} patients."
 
 
-def _across_sentences(contrasts: Sequence[Contrast], comparison: Comparison) -> list[str]:
-    if len(contrasts) > _OWN_SENTENCES:
-        return _shared_sentences(contrasts, comparison.alpha, "fine-tuned networks")
-    return [contrast_sentence(c, comparison.margin, comparison.alpha) for c in contrasts]
+def _rests_on(contrast: Contrast, unit: str) -> str:
+    if contrast.rule != "patients alone":
+        return ""
+    if contrast.n_folds == 1:
+        return (
+            f"With one test set this is tested over {unit} alone and holds for the fitted models; "
+            "how training varies is not covered."
+        )
+    return (
+        f"With a single repeat this is tested over {unit} alone; how splits and training vary is "
+        "not covered."
+    )
 
 
-def _shared_sentences(contrasts: Sequence[Contrast], alpha: float, kind: str) -> list[str]:
-    sentences = [
-        f"{wording.opening(c.arm_a)} is {c.outcome} than the reference: {wording.effect(c, alpha)}."
-        for c in contrasts
-        if c.outcome != "not resolved"
-    ]
-    unresolved = [c.arm_a for c in contrasts if c.outcome == "not resolved"]
-    if len(unresolved) > _NAMES:
-        count = f"{len(unresolved)} of the {len(contrasts)} {kind}"
-        sentences.append(f"The data do not resolve {count} against the reference.")
-    elif unresolved:
-        names = wording.listed(unresolved, "or")
-        sentences.append(f"The data do not resolve {names} against the reference.")
-    return sentences
+def _cost(comparison: Comparison, contrast: Contrast) -> str:
+    """Hold the times of the common repeats together, and the energy where it was counted."""
+    if math.isnan(contrast.cost_ratio):
+        return ""
+    arms = [comparison.arm(name) for name in (contrast.arm_a, contrast.arm_b)]
+    times = [wording.duration(_wall(arm, contrast.n_repeats)) for arm in arms]
+    who = "Fine-tuning" if arms[0].kind == "finetune" else "The probe"
+    ratio = wording.times(contrast.cost_ratio)
+    much = "as much" if ratio == "1 times" else f"{ratio} the"
+    # a choice costs what all that could have been chosen cost
+    first, second = (f" {_ALL}" if arm.chosen else "" for arm in arms)
+    if first and second:
+        first, second = "", f", each {_ALL}"
+    shown = f"{times[0]}{first} against {times[1]}{second}"
+    text = f"{who} takes {much} wall-clock time ({shown})"
+    used = [_energy(arm, contrast.n_repeats) for arm in arms]
+    if used[0] is None:
+        return f"{text}."
+    against = "" if used[1] is None else f" against {wording.energy(used[1])}"
+    return f"{text} and {wording.energy(used[0])}{against} of GPU energy."
+
+
+def _wall(arm: ArmSummary, n_repeats: int) -> float:
+    return arm.extraction_cost.wall_s + arm.cost.wall_s * n_repeats / arm.n_repeats
+
+
+def _energy(arm: ArmSummary, n_repeats: int) -> float | None:
+    joules = arm.cost.energy_j
+    if joules is None:
+        return None
+    own = replace(arm.cost, energy_j=joules * n_repeats / arm.n_repeats)
+    return (own + arm.extraction_cost).energy_j
+
+
+def _probe_of(comparison: Comparison, contrast: Contrast) -> ArmSummary:
+    arms = [comparison.arm(name) for name in (contrast.arm_b, contrast.arm_a)]
+    return next((arm for arm in arms if arm.kind == "probe"), arms[0])
+
+
+def _noun(comparison: Comparison, arm: ArmSummary) -> str:
+    """Call an arm by what it stands for: the best of its kind only where it was chosen as that."""
+    was_chosen = selection_of(comparison, arm) is not None
+    if arm.kind == "probe":
+        return "the best frozen probe" if was_chosen else "the frozen probe"
+    alone = sum(each.kind == arm.kind for each in comparison.arms) == 1
+    return "fine-tuning" if was_chosen or alone else arm.arm
+
+
+def _margin(comparison: Comparison) -> str:
+    return wording.size(comparison.metric, comparison.margin)
+
+
+def _where(design: Design) -> str:
+    if design.unit == "tiles":
+        return f"on these {design.n_units} tiles"
+    return f"on this cohort of {design.n_units} patients"

@@ -10,7 +10,7 @@ from featurebench.metrics import GREATER_IS_BETTER
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from featurebench.comparison.model import Contrast, Estimate
+    from featurebench.comparison.model import Contrast, Estimate, Evidence
 
 LABELS = {
     "balanced_accuracy": "balanced accuracy",
@@ -25,6 +25,8 @@ LABELS = {
 }
 # Shares of tiles or classes, which are read as per cent; all others keep their own scale.
 PERCENT = {"accuracy", "balanced_accuracy", "precision", "recall", "f1"}
+# A sum in patients beyond this is written as more than it.
+MANY = 100_000
 
 
 def label(metric: str) -> str:
@@ -32,13 +34,15 @@ def label(metric: str) -> str:
     return LABELS.get(metric, metric.replace("_", " "))
 
 
-def score(metric: str, estimate: Estimate, alpha: float, unit: str) -> str:
-    """Write a score with its interval, such as ``83.1 % (95 % CI 75.0 to 89.2, ...)``."""
+def score(metric: str, estimate: Estimate, alpha: float) -> str:
+    """Write a score with its interval, such as ``83.1 % (95 % CI 75.0 to 89.2)``."""
+    if math.isnan(estimate.value):
+        return "an undefined score"
     value = plain(metric, estimate.value) + unit_of_score(metric)
     if math.isnan(estimate.ci_low):
         return f"{value} (interval not estimable)"
     low, high = plain(metric, estimate.ci_low), plain(metric, estimate.ci_high)
-    return f"{value} ({level(alpha)} CI {low} to {high}, {unit} resampled)"
+    return f"{value} ({level(alpha)} CI {low} to {high})"
 
 
 def plain(metric: str, value: float) -> str:
@@ -77,38 +81,107 @@ def points(metric: str) -> str:
     return " pp" if metric in PERCENT else ""
 
 
-def effect(contrast: Contrast, alpha: float) -> str:
-    """Write a difference with its interval and adjusted p-value."""
-    parts = (contrast.difference, contrast.ci_low, contrast.ci_high)
-    lower = "" if GREATER_IS_BETTER[contrast.metric] else ", lower is better"
+def size(metric: str, value: float) -> str:
+    """Write a size without sign or more digits than it has, such as ``1 pp``."""
+    return f"{100 * value if metric in PERCENT else value:.3g}{points(metric)}"
+
+
+def change(contrast: Contrast) -> str:
+    """Write a difference as a gain where it is one, and else as a change: ``gains +2.3 pp F1``."""
     name = label(contrast.metric)
-    if math.isnan(contrast.difference):
-        return f"undefined in {name}"
+    value = difference(contrast.metric, _ends(contrast))[0] + points(contrast.metric)
+    if not GREATER_IS_BETTER[contrast.metric]:
+        return f"changes {name}, where lower is better, by {value} against"
+    if contrast.difference > 0 and contrast.outcome != "not claimed":
+        return f"gains {value} {name} over"
+    return f"changes {name} by {value} against"
+
+
+def evidence(contrast: Contrast, alpha: float) -> str:
+    """Write what both tests say: intervals in one precision, p-values, how many they rest on.
+
+    The test over folds is left out where there is one test set, since it has nothing to go by.
+    """
+    texts = difference(contrast.metric, _ends(contrast))[1:]
+    patients, folds = contrast.by_patients, contrast.by_folds
+    parts = [_test(patients, texts[:2], patients.unit, alpha)]
+    if contrast.n_repeats * contrast.n_folds > 1:
+        parts.append(_test(folds, texts[2:], f"{folds.n} folds", alpha))
+    unknown = [part for part in parts if part.startswith("interval")]
+    known = [part for part in parts if part not in unknown]
+    first = f"{level(alpha)} CI " if known else ""
+    return first + "; ".join([*known, *unknown])
+
+
+def short_evidence(contrast: Contrast, alpha: float) -> str:
+    """Write a difference with its interval over patients and its adjusted p-value."""
+    ends = (contrast.difference, contrast.ci_low, contrast.ci_high)
+    value, low, high = difference(contrast.metric, ends)
     if math.isnan(contrast.ci_low):
-        value = difference(contrast.metric, parts[:1])[0] + points(contrast.metric)
-        return f"{value} {name} (interval not estimable; {p_value(contrast)}{lower})"
-    value, low, high = difference(contrast.metric, parts)
-    unit = contrast.interval.rpartition(" ")[2]
-    interval = f"{level(alpha)} CI {low} to {high}, {unit} resampled"
-    return f"{value}{points(contrast.metric)} {name} ({interval}; {p_value(contrast)}{lower})"
+        interval = "interval not estimable"
+    else:
+        interval = f"{level(alpha)} CI {low} to {high}"
+    return f"{value}{points(contrast.metric)}, {interval}, {p_value(contrast.p_adjusted, alpha)}"
 
 
-def p_value(contrast: Contrast) -> str:
-    """Write the adjusted p-value, or that there is none."""
-    p = contrast.p_adjusted
+def p_value(p: float, alpha: float) -> str:
+    """Write a p-value with the digits that show on which side of alpha it lies."""
     if math.isnan(p):
-        return "test over folds not estimable"
-    return "Holm p < 0.001" if p < 0.001 else f"Holm p = {p:.3f}"
+        return "p not estimable"
+    if p < 0.001:
+        return "p < 0.001"
+    decimals = next(
+        d for d in range(2 if p >= 0.1 else 3, 18) if (round(p, d) < alpha) == (p < alpha)
+    )
+    return f"p = {p:.{decimals}f}"
 
 
-def as_gains(metric: str, low: float, high: float) -> tuple[float, float]:
-    """Turn the ends of a difference into the smallest and largest gain; a loss is negative."""
-    return (low, high) if GREATER_IS_BETTER[metric] else (-high, -low)
+def odds(contrast: Contrast, margin: float) -> str:
+    """Write how probable a change beyond the margin is, on the side measured, and one within it."""
+    gain = contrast.difference if GREATER_IS_BETTER[contrast.metric] else -contrast.difference
+    name, p = ("loss", contrast.p_worse) if gain < 0 else ("gain", contrast.p_better)
+    if math.isnan(p):
+        return ""
+    amount = size(contrast.metric, margin)
+    beyond = f"P({name} > {amount}) {probability(p)}"
+    if margin == 0:
+        return beyond
+    return f"{beyond}, P(within {amount}) {probability(contrast.p_practical)}"
 
 
-def gain_or_loss(metric: str, gain: float) -> str:
-    """Write a gain such as ``a gain of 2.3 pp`` or ``a loss of 2.3 pp``."""
-    return f"a {'loss' if gain < 0 else 'gain'} of {unsigned(metric, gain)}"
+def probability(p: float) -> str:
+    """Write a probability as ``= 0.31``; never as 0 or 1, which no data give."""
+    if p < 0.01:
+        return "< 0.01"
+    return "> 0.99" if p > 0.99 else f"= {p:.2f}"
+
+
+def about(number: int) -> str:
+    """Write a number of patients with two digits, such as ``about 950``."""
+    if number > MANY:
+        return f"more than {MANY:,}"
+    rounded = float(f"{number:.2g}")
+    return f"about {rounded:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time with two digits, such as ``8.4 s``, ``85 s``, ``14 min`` or ``3.4 h``."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.1f} min" if minutes < 9.95 else f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 597 else f"{minutes / 60:,.0f} h"
+
+
+def energy(joules: float) -> str:
+    """Write an energy with two digits, such as ``412 J``, ``16 Wh`` or ``1.2 kWh``."""
+    if joules < 3600:
+        return f"{joules:.0f} J"
+    for amount, unit in ((joules / 3600, "Wh"), (joules / 3.6e6, "kWh")):
+        if amount < 999.5 or unit == "kWh":
+            break
+    return f"{amount:,.0f} {unit}" if amount >= 9.95 else f"{amount:.1f} {unit}"
 
 
 def times(ratio: float) -> str:
@@ -131,4 +204,24 @@ def listed(items: list[str], conjunction: str = "and") -> str:
 def opening(name: str) -> str:
     """Write an arm's name as a sentence's first words; an identifier stays as it is."""
     first = name.partition(" ")[0]
-    return name[:1].upper() + name[1:] if first.replace("-", "").isalpha() else name
+    return capital(name) if first.replace("-", "").isalpha() else name
+
+
+def capital(text: str) -> str:
+    """Write a sentence's first letter large."""
+    return text[:1].upper() + text[1:]
+
+
+def _ends(contrast: Contrast) -> tuple[float, ...]:
+    patients, folds = contrast.by_patients, contrast.by_folds
+    return (
+        contrast.difference,
+        *(patients.ci_low, patients.ci_high),
+        *(folds.ci_low, folds.ci_high),
+    )
+
+
+def _test(test: Evidence, ends: list[str], over: str, alpha: float) -> str:
+    if math.isnan(test.ci_low):
+        return f"interval over {test.unit} not estimable, {p_value(test.p_value, alpha)}"
+    return f"{ends[0]} to {ends[1]} over {over}, {p_value(test.p_value, alpha)}"

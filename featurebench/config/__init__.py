@@ -16,6 +16,7 @@ from featurebench.config.reading import (
     parse_config,
 )
 from featurebench.config.sections import (
+    AuditConfig,
     BackboneConfig,
     CompareConfig,
     ComputeConfig,
@@ -29,6 +30,7 @@ from featurebench.config.sections import (
 __all__ = [
     "FOREIGN",
     "WEIGHT_SOURCES",
+    "AuditConfig",
     "BackboneConfig",
     "CompareConfig",
     "ComputeConfig",

@@ -36,7 +36,8 @@ class FineTuneConfig(Section):
     name
         Of the arm; the model, the strategy and what is varied if None.
     repeats
-        Repeats of the plan that are run; all if None.
+        Repeats of the plan that are run, at most; with fewer than two the test over folds has
+        almost no power.
     seeds
         Trainings of every fold, each with draws of its own; the first is the arm, the others tell
         how much the draws matter.
@@ -54,7 +55,7 @@ class FineTuneConfig(Section):
     model: ModelName
     weights: Weights = "hub"
     name: str | None = None
-    repeats: PositiveInt | None = None
+    repeats: PositiveInt = 3
     seeds: PositiveInt = 1
     few_labels: bool = False
     search: Search | None = None

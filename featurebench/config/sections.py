@@ -6,7 +6,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from featurebench.config.fine_tuning import FineTuneConfig, expand
 from featurebench.config.heads import (
@@ -109,11 +116,19 @@ class SplitConfig(Section):
     """Repeated patient-grouped folds, or one hold-out, drawn or given; as of `SplitPlan.draw`."""
 
     folds: Annotated[int, Field(ge=2)] = 5
-    repeats: PositiveInt = 1
+    repeats: PositiveInt = 10
     holdout: tuple[float, float, float] | None = None
     given: Annotated[str, Field(min_length=1)] | None = None
     group: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_hold_out(cls, data: object) -> object:
+        """Repeat folds by default, but not a split that is drawn or given once."""
+        if not isinstance(data, dict) or not (data.get("holdout") or data.get("given")):
+            return data
+        return {"repeats": 1, **data}
 
     @model_validator(mode="after")
     def _given_alone(self) -> Self:
@@ -136,6 +151,7 @@ class CompareConfig(Section):
     reference: str | None = None
     resamples: Annotated[int, Field(ge=100)] = 2000
     tests: list[str] = Field(default_factory=list)
+    subgroups: list[str] | None = None
 
     @field_validator("tests")
     @classmethod
@@ -148,6 +164,28 @@ class CompareConfig(Section):
             except ConfigError as error:
                 raise ValueError(str(error)) from None
         return tests
+
+
+class AuditConfig(Section):
+    """What is looked for in tiles and embeddings besides the comparison.
+
+    ``duplicates`` is the least similarity of a pair, or False for no search; ``columns`` are those
+    that an embedding could tell instead of the class; ``map`` draws the tiles.
+    """
+
+    duplicates: Annotated[float, Field(gt=0, le=1)] | Literal[False] = 0.75
+    columns: list[str] = Field(default_factory=lambda: ["site"])
+    map: Literal["pca", "umap"] | Literal[False] = "pca"
+
+
+def _kind_of_audit(value: object) -> str:
+    return "(off)" if isinstance(value, bool) else "(on)"
+
+
+Audit = Annotated[
+    Annotated[Literal[False], Tag("(off)")] | Annotated[AuditConfig, Tag("(on)")],
+    Discriminator(_kind_of_audit),
+]
 
 
 class OutputConfig(Section):
@@ -183,6 +221,7 @@ class ExperimentConfig(Section):
     few_labels: FewLabelsConfig | None = None
     finetune: list[FineTuneConfig] = Field(default_factory=list)
     compare: CompareConfig = CompareConfig()
+    audit: Audit = AuditConfig()
     output: OutputConfig
     compute: ComputeConfig = ComputeConfig()
     _base: Path = PrivateAttr(default_factory=Path)
@@ -199,6 +238,12 @@ class ExperimentConfig(Section):
         if isinstance(heads, dict):
             return {name: {} if params is None else params for name, params in heads.items()}
         return heads
+
+    @field_validator("audit", mode="before")
+    @classmethod
+    def _bare_audit(cls, audit: object) -> object:
+        """Take ``audit:`` with nothing behind it, or with true, for its defaults."""
+        return {} if audit is None or audit is True else audit
 
     @field_validator("finetune", mode="before")
     @classmethod

@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import clone
-from threadpoolctl import threadpool_limits
 
 from featurebench.errors import ResultsError
 from featurebench.evaluation.folds import make_folds
-from featurebench.heads import ManyFoldHead, needs_inner_folds, predict_one_by_one
+from featurebench.evaluation.inside import make_inner_folds, score_inside
+from featurebench.evaluation.predicting import count_trials, predict_folds
+from featurebench.heads import needs_inner_folds
 from featurebench.metrics import score_folds
 from featurebench.results import Cost, CostMeter, FoldScore, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sklearn.base import ClassifierMixin
 
+    from featurebench.evaluation.inside import InnerScore
     from featurebench.evaluation.views import Views
-    from featurebench.heads import Fold, FoldPrediction
+    from featurebench.heads import FoldPrediction
     from featurebench.results import ArmKind
     from featurebench.splits import SplitPlan
 
@@ -54,6 +55,7 @@ def cross_validate(
     inner: int = 3,
     seed: int = 0,
     threads: int = 1,
+    validate: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> RunResult:
     """Fit the head on the training side of every fold and predict its test side.
@@ -86,13 +88,18 @@ def cross_validate(
         Of the inner folds.
     threads
         Processor threads of the linear algebra.
+    validate
+        Whether the head is also fitted and scored inside the training side of every fold, where
+        nothing is tested: what the best of several probes is chosen by. It changes no prediction,
+        and is part of the cost.
     progress
         Called with 1 after every fold.
 
     Returns
     -------
     RunResult
-        ``y_prob`` of shape (n_repeats, n_tiles, n_classes), NaN where a tile was not tested.
+        ``y_prob`` of shape (n_repeats, n_tiles, n_classes), NaN where a tile was not tested;
+        ``details["folds"]`` tells what was chosen, ``details["inner"]`` the scores inside.
 
     Raises
     ------
@@ -101,11 +108,15 @@ def cross_validate(
     """
     check_rows(X, y, plan)
     meter = CostMeter()
-    folds = make_folds(plan, y, groups, inner=inner, seed=seed, tune=needs_inner_folds(head))
-    predictions = predict_folds(
-        head, X, y, folds, n_classes=len(classes), views=views, threads=threads, progress=progress
-    )
-    cost = replace(meter.read(), trials=count_trials(predictions))
+    drawn: dict[str, Any] = {"inner": inner, "seed": seed, "tune": needs_inner_folds(head)}
+    given: dict[str, Any] = {"n_classes": len(classes), "views": views, "threads": threads}
+    folds = make_folds(plan, y, groups, **drawn)
+    predictions = predict_folds(head, X, y, folds, progress=progress, **given)
+    inside: Sequence[InnerScore] = ()
+    if validate:
+        inside = score_inside(head, X, y, make_inner_folds(plan, y, groups, **drawn), **given)
+    trials = count_trials(predictions) + sum(each.trials for each in inside)
+    cost = replace(meter.read(), trials=trials)
     return RunResult(
         arm=arm or type(head).__name__,
         kind=kind,
@@ -117,65 +128,19 @@ def cross_validate(
         plan_id=plan.id,
         seed=seed,
         classes=tuple(classes),
-        **assemble(plan, y, predictions, len(classes)),
+        **assemble(plan, y, predictions, len(classes), inside=inside),
         cost=cost,
         extraction_cost=extraction_cost or Cost(),
     )
 
 
-def predict_folds(
-    head: ClassifierMixin,
-    X: Array,
-    y: Codes,
-    folds: Sequence[Fold],
-    *,
-    n_classes: int,
-    views: Views | None = None,
-    threads: int = 1,
-    progress: Callable[[int], None] | None = None,
-) -> list[FoldPrediction]:
-    """Fit a head on every fold and predict its test rows.
-
-    Parameters
-    ----------
-    head, X, y, views, threads
-        As in `cross_validate`.
-    folds
-        With inner folds where the head needs them.
-    progress
-        Called with the number of folds done.
-
-    Returns
-    -------
-    list of FoldPrediction
-        In the order of the folds.
-    """
-    if views is not None:
-        wide = [views.spread(fold, len(X)) for fold in folds]
-        X, y = views.stack(X), np.tile(y, len(views.X) + 1)
-        found = predict_folds(
-            head, X, y, wide, n_classes=n_classes, threads=threads, progress=progress
-        )
-        return [views.gather(prediction) for prediction in found]
-    with threadpool_limits(threads):
-        if isinstance(head, ManyFoldHead):
-            many: ManyFoldHead = clone(head)
-            return many.predict_folds(X, y, folds, n_classes=n_classes, progress=progress)
-        predictions = []
-        for prediction in predict_one_by_one(head, X, y, folds, n_classes=n_classes):
-            predictions.append(prediction)
-            if progress is not None:
-                progress(1)
-    return predictions
-
-
-def count_trials(predictions: Iterable[FoldPrediction]) -> int:
-    """Count the configurations that searches tried in all folds; 0 where none was made."""
-    return sum(int(each.choices.get("trials", 0)) for each in predictions)
-
-
 def assemble(
-    plan: SplitPlan, y: Codes, predictions: Sequence[FoldPrediction], n_classes: int
+    plan: SplitPlan,
+    y: Codes,
+    predictions: Sequence[FoldPrediction],
+    n_classes: int,
+    *,
+    inside: Sequence[InnerScore] = (),
 ) -> dict[str, Any]:
     """Put the folds' predictions together: the fields of a `RunResult` that follow from them.
 
@@ -183,6 +148,8 @@ def assemble(
     ----------
     predictions
         One per fold of every repeat, in the plan's order.
+    inside
+        The same of the scores inside the folds; empty where there are none.
 
     Returns
     -------
@@ -190,12 +157,19 @@ def assemble(
         ``y_prob``, ``scores`` and ``details``.
     """
     y_prob = np.full((plan.n_repeats, len(y), n_classes), np.nan, dtype=np.float32)
-    chosen = []
-    for split, prediction in zip(plan.splits(), predictions, strict=True):
+    splits = list(plan.splits())
+    for split, prediction in zip(splits, predictions, strict=True):
         y_prob[split.repeat, split.test] = prediction.y_prob
-        chosen.append({"repeat": split.repeat, "fold": split.fold, **prediction.choices})
+    places = [{"repeat": split.repeat, "fold": split.fold} for split in splits]
+    details: dict[str, Any] = {
+        "folds": [{**at, **p.choices} for at, p in zip(places, predictions, strict=True)]
+    }
+    if inside:
+        details["inner"] = [
+            {**at, **score.to_dict()} for at, score in zip(places, inside, strict=True)
+        ]
     scores = tuple(FoldScore(*row) for row in score_folds(y, y_prob, plan.test_fold))
-    return {"y_prob": y_prob, "scores": scores, "details": {"folds": chosen}}
+    return {"y_prob": y_prob, "scores": scores, "details": details}
 
 
 def check_rows(X: Array, y: Codes, plan: SplitPlan) -> None:

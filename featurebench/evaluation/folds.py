@@ -49,9 +49,22 @@ def make_folds(
         If a training side has too few groups for inner folds.
     """
     return [
-        Fold(_not_tested(split), split.test, _inner(split, y, groups, inner, seed) if tune else ())
+        Fold(
+            _not_tested(split),
+            split.test,
+            inner_of(split, y, groups, inner=inner, seed=seed) if tune else (),
+        )
         for split in plan.splits()
     ]
+
+
+def inner_of(
+    split: Split, y: Codes, groups: npt.NDArray[Any] | None, *, inner: int, seed: int
+) -> tuple[tuple[Codes, Codes], ...]:
+    """Give a split's inner folds: in a hold-out its own validation part is the one there is."""
+    if split.validation is not None:
+        return ((split.train, split.validation),)
+    return inner_pairs(split.train, y, groups, inner=inner, seed=seed + split.repeat)
 
 
 def inner_pairs(
@@ -67,11 +80,3 @@ def _not_tested(split: Split) -> Codes:
     if split.validation is None:
         return split.train
     return np.concatenate([split.train, split.validation])
-
-
-def _inner(
-    split: Split, y: Codes, groups: npt.NDArray[Any] | None, inner: int, seed: int
-) -> tuple[tuple[Codes, Codes], ...]:
-    if split.validation is not None:
-        return ((split.train, split.validation),)
-    return inner_pairs(split.train, y, groups, inner=inner, seed=seed + split.repeat)

@@ -6,6 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featurebench.experiment.across import (
+        across_differences,
+        compare_experiments,
+        report_experiments,
+    )
     from featurebench.experiment.console import QUIET, Console
     from featurebench.experiment.doctor import Finding, examine
     from featurebench.experiment.foreign import import_foreign
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
         outlook,
         probe_arms,
         report,
+        report_differences,
         report_is_fresh,
         run,
     )
@@ -32,7 +38,9 @@ _HOMES = {
     "QUIET": "console",
     "Console": "console",
     "Finding": "doctor",
+    "across_differences": "across",
     "compare_arms": "steps",
+    "compare_experiments": "across",
     "embed_in_processes": "sharing",
     "embed_on_dask": "sharing",
     "embed_share": "sharing",
@@ -44,6 +52,8 @@ _HOMES = {
     "outlook": "steps",
     "probe_arms": "steps",
     "report": "steps",
+    "report_differences": "steps",
+    "report_experiments": "across",
     "report_is_fresh": "steps",
     "run": "steps",
     "write_starter": "starter",
@@ -53,7 +63,9 @@ __all__ = [
     "QUIET",
     "Console",
     "Finding",
+    "across_differences",
     "compare_arms",
+    "compare_experiments",
     "embed_in_processes",
     "embed_on_dask",
     "embed_share",
@@ -65,6 +77,8 @@ __all__ = [
     "outlook",
     "probe_arms",
     "report",
+    "report_differences",
+    "report_experiments",
     "report_is_fresh",
     "run",
     "write_starter",

@@ -150,6 +150,11 @@ def pending_arms(config: ExperimentConfig, arms: Sequence[Arm], console: Console
     return [arm for arm in arms if arm not in cached]
 
 
+def has_choice(arms: Sequence[Arm]) -> bool:
+    """Tell whether there is more than one probe, of which the best is to be chosen."""
+    return sum(arm.kind == "probe" for arm in arms) > 1
+
+
 def arm_status(config: ExperimentConfig, arm: Arm) -> str:
     """Tell whether an arm is ``cached`` or ``would run``."""
     return "cached" if is_complete(arm.folder(config.output.results)) else "would run"
@@ -168,7 +173,7 @@ def reason_of(error: Exception) -> str:
 
 def repeats_of(study: Study, entry: FineTuneConfig) -> int:
     """Give the repeats of a fine-tune: as asked for, at most those of the plan."""
-    return min(entry.repeats or study.plan.n_repeats, study.plan.n_repeats)
+    return min(entry.repeats, study.plan.n_repeats)
 
 
 def _declare_probe(

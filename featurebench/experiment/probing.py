@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from featurebench.experiment.console import Advance, Console
     from featurebench.experiment.study import Study
 
+Item = TypeVar("Item")
+
 
 def run_probes(
     config: ExperimentConfig,
@@ -32,16 +34,23 @@ def run_probes(
     study: Study,
     console: Console,
     hands: Hands,
+    *,
+    validate: bool = False,
 ) -> None:
     """Run the probes that are not there yet; each is saved as soon as its last fold is in.
 
     However the work is shared, the tasks are the same. An arm that fails is recorded and the
     others go on.
+
+    Parameters
+    ----------
+    validate
+        Whether probes are also scored inside the training side of every fold, to choose from.
     """
     due = pending_arms(config, arms, console)
     if not due:
         return
-    tasks = plan_tasks(config, due, study)
+    tasks = plan_tasks(config, due, study, validate=validate)
     total = sum(len(task.folds) for task in tasks)
     ledger = _Ledger(config, study, console, n_due=len(due))
     n_arms = f"{len(due)} arms" if len(due) > 1 else "1 arm"
@@ -52,16 +61,25 @@ def run_probes(
             _deal(tasks, ledger, advance, hands)
 
 
-def plan_tasks(config: ExperimentConfig, arms: Sequence[Arm], study: Study) -> list[Task]:
-    """Cut arms into tasks: one for all folds where the head shares work between them, else each."""
+def plan_tasks(
+    config: ExperimentConfig, arms: Sequence[Arm], study: Study, *, validate: bool = False
+) -> list[Task]:
+    """Cut arms into tasks: one for all folds where the head shares work between them, else each.
+
+    Parameters
+    ----------
+    validate
+        As for `run_probes`; baselines are never chosen, and so not scored inside.
+    """
     every = range(study.plan.n_repeats * study.plan.n_folds)
     tasks = []
     for arm in arms:
         head = make_probe(config, arm.entry or "", study.tiles.classes)
+        inside = validate and arm.kind == "probe"
         if isinstance(head, ManyFoldHead):
-            tasks.append(Task(arm, tuple(every)))
+            tasks.append(Task(arm, tuple(every), inside))
         else:
-            tasks += [Task(arm, (fold,)) for fold in every]
+            tasks += [Task(arm, (fold,), inside) for fold in every]
     return tasks
 
 
@@ -182,12 +200,8 @@ class _Ledger:
 
     def _assemble(self, arm: Arm, outcomes: Sequence[Outcome]) -> RunResult:
         study = self.study
-        by_fold = {
-            fold: prediction
-            for outcome in outcomes
-            for fold, prediction in zip(outcome.task.folds, outcome.predictions, strict=True)
-        }
-        predictions = [by_fold[fold] for fold in sorted(by_fold)]
+        predictions = _in_order((each.task.folds, each.predictions) for each in outcomes)
+        inside = _in_order((each.task.folds, each.inside) for each in outcomes if each.inside)
         classes = study.tiles.classes
         embedding_costs = self._embedding_costs(arm)
         return RunResult(
@@ -201,7 +215,7 @@ class _Ledger:
             plan_id=study.plan.id,
             seed=self.config.splits.seed,
             classes=tuple(classes),
-            **assemble(study.plan, study.tiles.labels, predictions, len(classes)),
+            **assemble(study.plan, study.tiles.labels, predictions, len(classes), inside=inside),
             cost=_with_rows(sum((each.cost for each in outcomes), Cost()), arm, len(study.rows)),
             extraction_cost=sum(embedding_costs.values(), Cost()),
             embedding_costs=embedding_costs,
@@ -218,6 +232,14 @@ class _Ledger:
             spec.name: replace(Cost.of(store.cost(spec)), bytes_written=store.stored_bytes(spec))
             for spec in (arm.spec, *arm.views)
         }
+
+
+def _in_order(parts: Iterable[tuple[Sequence[int], Sequence[Item]]]) -> list[Item]:
+    """Put what tasks say of their folds in the order of the plan's folds."""
+    by_fold = {
+        fold: item for folds, items in parts for fold, item in zip(folds, items, strict=True)
+    }
+    return [by_fold[fold] for fold in sorted(by_fold)]
 
 
 def _with_rows(cost: Cost, arm: Arm, n_rows: int) -> Cost:

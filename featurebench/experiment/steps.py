@@ -8,7 +8,12 @@ import yaml
 
 from featurebench.config import dump_config
 from featurebench.errors import ConfigError
-from featurebench.experiment.arms import arm_status, declare_fine_tunes, declare_probes
+from featurebench.experiment.arms import (
+    arm_status,
+    declare_fine_tunes,
+    declare_probes,
+    has_choice,
+)
 from featurebench.experiment.console import QUIET, Console
 from featurebench.experiment.fine_tunes import run_fine_tunes
 from featurebench.experiment.index import write_index
@@ -54,7 +59,7 @@ def run(config: ExperimentConfig, console: Console = QUIET, *, jobs: int | None 
     study, specs = _lay_out(config, tiles, specs, console)
     probes, fine_tunes = _declare(config, study, specs)
     check_reference(config, [*probes, *fine_tunes])
-    run_probes(config, probes, study, console, Hands(jobs))
+    run_probes(config, probes, study, console, Hands(jobs), validate=has_choice(probes))
     run_curves(config, probes, study, console, Hands(jobs))
     run_fine_tunes(config, fine_tunes, study, console)
     run_curves(config, fine_tunes, study, console, Hands())
@@ -111,7 +116,7 @@ def probe_arms(
     study, specs = _lay_out(config, tiles, stored_specs(config, tiles), console)
     probes, _ = _declare(config, study, specs)
     chosen = [arm for arm in probes if head in {None, arm.entry}]
-    run_probes(config, chosen, study, console, hands)
+    run_probes(config, chosen, study, console, hands, validate=has_choice(probes))
     run_curves(config, chosen, study, console, hands)
 
 
@@ -145,11 +150,11 @@ def fine_tune_arms(
 
 def compare_arms(config: ExperimentConfig) -> Mapping[str, Any]:
     """Compare the runs on disk; the same dict as ``report.json``, without writing a report."""
+    from featurebench.experiment.freshness import read_summary
     from featurebench.experiment.verdict import (
         compare_findings,
         gather,
         is_fresh,
-        read_summary,
         summarize_findings,
     )
 
@@ -164,14 +169,20 @@ def report(config: ExperimentConfig, console: Console = QUIET) -> Path:
     """Write the report of the runs on disk, unless it is there; gives its path."""
     from featurebench.experiment.verdict import gather, write_findings
 
-    return write_findings(config, gather(config), console)
+    return write_findings(config, gather(config, audit=True, console=console), console)
 
 
 def report_is_fresh(config: ExperimentConfig) -> bool:
     """Whether the report on disk was made from exactly the runs, tiles and settings of now."""
-    from featurebench.experiment.verdict import gather, is_fresh
+    return not report_differences(config)
 
-    return is_fresh(config, gather(config))
+
+def report_differences(config: ExperimentConfig) -> tuple[str, ...]:
+    """Say in what the report on disk differs from one made now, a clause each; () in nothing."""
+    from featurebench.experiment.freshness import differences
+    from featurebench.experiment.verdict import gather
+
+    return differences(config, gather(config).inputs)
 
 
 def outlook(config: ExperimentConfig, console: Console = QUIET) -> None:

@@ -78,10 +78,20 @@ def load_tiles(config: ExperimentConfig, console: Console) -> TileManifest:
 def make_study(
     config: ExperimentConfig, tiles: TileManifest, bad_tiles: Iterable[BadTile]
 ) -> Study:
-    """Drop the bad tiles and draw the plan over the rest."""
+    """Drop the bad tiles and draw the plan over the rest.
+
+    Raises
+    ------
+    ConfigError
+        If the tiles have no such column as the experiment file groups or splits scores by.
+    """
     bad = tuple(sorted(bad_tiles, key=lambda tile: tile.row))
     rows = np.setdiff1d(np.arange(len(tiles)), [tile.row for tile in bad]).astype(np.intp)
     usable = tiles.take(rows)
+    if config.compare.subgroups is not None:
+        from featurebench.comparison.subgroups import subgroup_columns
+
+        subgroup_columns(usable, config.compare.subgroups)
     group = _group_column(config.splits, tiles)
     groups = None if group is None else usable.column(group)
     plan = _draw(config.splits, usable, groups, group)

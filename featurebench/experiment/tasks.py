@@ -13,8 +13,18 @@ import numpy as np
 
 from featurebench.config import parse_config
 from featurebench.errors import ResultsError
-from featurebench.evaluation import FewLabels, Views, draw_subsets, make_folds, predict_folds
-from featurebench.evaluation.crossval import check_rows, count_trials
+from featurebench.evaluation import (
+    FewLabels,
+    InnerScore,
+    Views,
+    draw_subsets,
+    make_folds,
+    make_inner_folds,
+    predict_folds,
+    score_inside,
+)
+from featurebench.evaluation.crossval import check_rows
+from featurebench.evaluation.predicting import count_trials
 from featurebench.experiment.arms import arm_errors, reason_of
 from featurebench.experiment.console import QUIET
 from featurebench.experiment.networks import resolve_device, resolve_threads
@@ -26,13 +36,13 @@ from featurebench.results import Cost, CostMeter
 from featurebench.store import FeatureStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
     from sklearn.base import ClassifierMixin
 
     from featurebench.config import ExperimentConfig
-    from featurebench.evaluation import Subsets
+    from featurebench.evaluation import InnerFold, Subsets
     from featurebench.experiment.arms import Arm
     from featurebench.experiment.study import BadTile, Study
     from featurebench.heads import Fold, FoldPrediction
@@ -54,10 +64,13 @@ class Task:
         As declared.
     folds
         Numbers of the folds in the plan's order.
+    validate
+        Whether the head is also scored inside the training side of each fold.
     """
 
     arm: Arm
     folds: tuple[int, ...]
+    validate: bool = False
 
     def __str__(self) -> str:
         """Name the arm and its folds."""
@@ -73,8 +86,10 @@ class Outcome:
     ----------
     predictions
         One per fold of the task, in its order.
+    inside
+        The same of the scores inside the folds; empty where none were asked for.
     cost
-        Of fitting and predicting.
+        Of fitting and predicting, inside the folds, too.
     device
         Where the head computed.
     provenance
@@ -85,6 +100,7 @@ class Outcome:
 
     task: Task
     predictions: tuple[FoldPrediction, ...] = ()
+    inside: tuple[InnerScore, ...] = ()
     cost: Cost = field(default_factory=Cost)
     device: str = "cpu"
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -125,6 +141,7 @@ class Bench:
         self.study = study
         self.threads = resolve_threads(config.compute.threads)
         self._folds: dict[bool, list[Fold]] = {}
+        self._inside: dict[bool, list[InnerFold]] = {}
         self._subsets: Subsets | None = None
         self._read: tuple[tuple[str, ...], Array, Views | None] | None = None
 
@@ -139,16 +156,18 @@ class Bench:
     def folds(self, *, tune: bool) -> list[Fold]:
         """Lay out all folds of the plan, with inner ones where a head chooses something."""
         if tune not in self._folds:
-            study = self.study
-            self._folds[tune] = make_folds(
-                study.plan,
-                study.tiles.labels,
-                study.groups,
-                inner=INNER_FOLDS,
-                seed=self.config.splits.seed,
-                tune=tune,
-            )
+            study, draw = self.study, self._draw(tune=tune)
+            self._folds[tune] = make_folds(study.plan, study.tiles.labels, study.groups, **draw)
         return self._folds[tune]
+
+    def inside(self, *, tune: bool) -> list[InnerFold]:
+        """Lay out the folds inside the training sides of those of the plan."""
+        if tune not in self._inside:
+            study, draw = self.study, self._draw(tune=tune)
+            self._inside[tune] = make_inner_folds(
+                study.plan, study.tiles.labels, study.groups, **draw
+            )
+        return self._inside[tune]
 
     def subsets(self) -> Subsets:
         """Draw the smaller training sets that all arms are fitted on."""
@@ -173,6 +192,9 @@ class Bench:
             self._read = None  # two matrices may not fit
             self._read = (key, *self._load(arm))
         return self._read[1:]
+
+    def _draw(self, *, tune: bool) -> dict[str, Any]:
+        return {"inner": INNER_FOLDS, "seed": self.config.splits.seed, "tune": tune}
 
     def _load(self, arm: Arm) -> tuple[Array, Views | None]:
         study = self.study
@@ -218,26 +240,41 @@ def _predict(bench: Bench, task: Task, progress: Progress | None) -> Outcome:
     study, head = bench.study, bench.head(task.arm)
     device = device_of(head)
     X, views = bench.rows(task.arm)
-    laid_out = bench.folds(tune=needs_inner_folds(head))
+    tune = needs_inner_folds(head)
+    folds = [bench.folds(tune=tune)[fold] for fold in task.folds]
+    within = [bench.inside(tune=tune)[fold] for fold in task.folds if task.validate]
+    given: dict[str, Any] = {
+        "n_classes": len(study.tiles.classes),
+        "views": views,
+        "threads": bench.threads,
+    }
     meter = CostMeter(device)
-    predictions = predict_folds(
-        head,
-        X,
-        study.tiles.labels,
-        [laid_out[fold] for fold in task.folds],
-        n_classes=len(study.tiles.classes),
-        views=views,
-        threads=bench.threads,
-        progress=progress,
-    )
-    cost = replace(meter.read(), trials=count_trials(predictions))
+    predictions = predict_folds(head, X, study.tiles.labels, folds, progress=progress, **given)
+    inside = _score_inside(head, X, study.tiles.labels, within, **given)
+    trials = count_trials(predictions) + sum(each.trials for each in inside)
+    cost = replace(meter.read(), trials=trials)
     return Outcome(
         task,
         tuple(predictions),
+        tuple(inside),
         cost if device == "cpu" else replace(cost, gpu_s=cost.wall_s),
         device,
         {"versions": versions(), "machine": machine(bench.threads, device)},
     )
+
+
+def _score_inside(
+    head: ClassifierMixin,
+    X: Array,
+    y: npt.NDArray[np.int64],
+    within: Sequence[InnerFold],
+    **given: Any,  # noqa: ANN401
+) -> list[InnerScore]:
+    """Score inside folds; a head that cannot do with so few rows still predicts, unscored."""
+    try:
+        return score_inside(head, X, y, within, **given)
+    except arm_errors() as error:
+        return [InnerScore.missing(reason_of(error))] * len(within)
 
 
 @lru_cache(maxsize=1)

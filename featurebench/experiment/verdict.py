@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from featurebench.comparison import Comparison, compare
+from featurebench.comparison.subgroups import subgroup_columns
 from featurebench.config import dump_config
 from featurebench.errors import ResultsError
+from featurebench.experiment.auditing import make_audit, read_audit, read_map
 from featurebench.experiment.console import QUIET
-from featurebench.experiment.index import Index, digest_files, read_index
+from featurebench.experiment.freshness import (
+    differences,
+    digest_inputs,
+    digest_of,
+)
+from featurebench.experiment.index import Index, read_index
 from featurebench.experiment.provenance import git_commit, machine, versions
 from featurebench.experiment.study import Study, load_tiles, make_study
 from featurebench.results import (
@@ -45,28 +51,43 @@ class Findings:
         Tiles and folds, what was declared, and what is there.
     pending
         Names of declared arms that have neither a result nor a failure.
-    inputs_sha256
-        Of everything that the report depends on.
+    inputs
+        Hash of each kind of thing that the report is made of, by name.
     curves
         What is there of the arms with fewer labels.
     stored_bytes
         Size of each run's folder, by arm.
     replicas
         By arm, what other seeds gave; they are shown beside it and not compared.
+    audit
+        As `featurebench.experiment.auditing.make_audit` gives it; None where there is none.
     """
 
     study: Study
     index: Index
     results: ResultsTable
     pending: tuple[str, ...]
-    inputs_sha256: str
+    inputs: Mapping[str, str]
     curves: tuple[LearningCurve, ...] = ()
     stored_bytes: Mapping[str, int] = field(default_factory=dict)
     replicas: Mapping[str, tuple[RunResult, ...]] = field(default_factory=dict)
+    audit: Mapping[str, Any] | None = None
+
+    @property
+    def inputs_sha256(self) -> str:
+        """Hash of everything that the report is made of."""
+        return digest_of(self.inputs)
 
 
-def gather(config: ExperimentConfig) -> Findings:
+def gather(config: ExperimentConfig, *, audit: bool = False, console: Console = QUIET) -> Findings:
     """Read the manifest and every run on disk.
+
+    Parameters
+    ----------
+    audit
+        Whether to make the audit where it is not there yet.
+    console
+        Where that is told.
 
     Raises
     ------
@@ -100,9 +121,11 @@ def gather(config: ExperimentConfig) -> Findings:
         else:
             pending.append(entry["arm"])
     results = _table(study, runs, failures)
-    curves = tuple(load_curve(folder) for folder in _curve_folders(config, index))
-    inputs = _inputs(config, study, index)
-    return Findings(study, index, results, tuple(pending), inputs, curves, stored, replicas)
+    folders = _curve_folders(config, index)
+    curves = tuple(load_curve(folder) for folder in folders)
+    found = make_audit(config, study, index, console) if audit else read_audit(config, study, index)
+    inputs = digest_inputs(config, study, index, folders)
+    return Findings(study, index, results, tuple(pending), inputs, curves, stored, replicas, found)
 
 
 def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison:
@@ -113,6 +136,8 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
     ResultsError
         If no arm has finished; the first failure is named.
     """
+    from featurebench.reporting.audit import audit_sentences
+
     if not findings.results.runs:
         first = findings.results.failures[0].error if findings.results.failures else "none was run"
         raise ResultsError(f"no arm has finished ({first}): there is nothing to compare")
@@ -125,19 +150,23 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
         n_boot=config.compare.resamples,
         seed=config.splits.seed,
         tests=config.compare.tests,
+        subgroups=subgroup_columns(findings.study.tiles, config.compare.subgroups),
     )
-    if not findings.pending:
-        return comparison
-    waiting = f"Declared but not run yet, and so not compared: {', '.join(findings.pending)}."
-    return replace(comparison, caveats=(waiting, *comparison.caveats))
+    told = list(audit_sentences(findings.audit))
+    if findings.pending:
+        waiting = ", ".join(findings.pending)
+        told.insert(0, f"Declared but not run yet, and so not compared: {waiting}.")
+    return replace(comparison, caveats=(*told, *comparison.caveats))
 
 
 def summarize_findings(
     config: ExperimentConfig, findings: Findings, comparison: Comparison
 ) -> dict[str, Any]:
     """Gather everything that the report shows as a plain dict."""
+    from featurebench.audit import frozen_proofs
     from featurebench.reporting import summarize
 
+    proofs = frozen_proofs(findings.results.runs, findings.index.embeddings)
     return summarize(
         experiment=config.name,
         comparison=comparison,
@@ -151,6 +180,9 @@ def summarize_findings(
         stored_bytes=findings.stored_bytes,
         varied=_varied(findings.index),
         replicas=findings.replicas,
+        embedding_map=read_map(config, findings.audit),
+        audit=findings.audit,
+        frozen=[asdict(proof) for proof in proofs],
     )
 
 
@@ -168,23 +200,8 @@ def write_findings(config: ExperimentConfig, findings: Findings, console: Consol
 
 
 def is_fresh(config: ExperimentConfig, findings: Findings) -> bool:
-    """Whether the report on disk was made from exactly these inputs."""
-    previous = read_summary(config)
-    return (
-        previous is not None
-        and (config.output.reports / "report.html").is_file()
-        and previous.get("provenance", {}).get("inputs_sha256") == findings.inputs_sha256
-    )
-
-
-def read_summary(config: ExperimentConfig) -> Mapping[str, Any] | None:
-    """Read ``report.json``; None where there is none that can be read."""
-    try:
-        text = (config.output.reports / "report.json").read_text(encoding="utf-8")
-        summary: Mapping[str, Any] = json.loads(text)
-    except (OSError, ValueError):
-        return None
-    return summary
+    """Whether the report on disk was made from exactly these inputs, and shows all of it."""
+    return not differences(config, findings.inputs)
 
 
 def _table(study: Study, runs: list[RunResult], failures: list[Failure]) -> ResultsTable:
@@ -216,24 +233,6 @@ def _varied(index: Index) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _inputs(config: ExperimentConfig, study: Study, index: Index) -> str:
-    root = config.output.results / "runs"
-    names = ("run.json", "predictions.npz", "failure.json")
-    files = [root / entry["folder"] / name for entry in index.arms for name in names]
-    files += [
-        folder / name
-        for folder in _curve_folders(config, index)
-        for name in ("curve.json", "curve.csv")
-    ]
-    table = study.tiles.table.to_csv(index=False)
-    # Where the work ran changes no number; the rest of the file is shown in the report.
-    settings = dump_config(config, config.output.reports)
-    settings.pop("compute")
-    text = json.dumps(settings, sort_keys=True)
-    bad = json.dumps([vars(tile) for tile in study.bad_tiles])
-    return digest_files(files, versions()["featurebench"], text, table, bad)
-
-
 def _provenance(config: ExperimentConfig, findings: Findings) -> dict[str, Any]:
     from featurebench.experiment.networks import resolve_threads
 
@@ -242,6 +241,7 @@ def _provenance(config: ExperimentConfig, findings: Findings) -> dict[str, Any]:
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "inputs_sha256": findings.inputs_sha256,
+        "inputs": dict(findings.inputs),
         "commit": git_commit(config.base),
         "versions": versions(),
         "machine": machine(resolve_threads(config.compute.threads), device),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,11 @@ from featurebench.finetuning.feed import ignore
 from featurebench.finetuning.learner import FoldLearner, passes
 from featurebench.finetuning.parallel import learn_side_by_side
 from featurebench.finetuning.preparation import Start, identify, prepare, torch_threads
-from featurebench.metrics import score_folds
+from featurebench.metrics import METRICS, score_folds
 from featurebench.results import Cost, FoldScore, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from featurebench.finetuning.spaces import RecipeSearch
     from featurebench.splits import Split, SplitPlan
     from featurebench.tiles import TileManifest
+
+# Of a `History`; told by fold, beside the other arms' inner scores.
+_SCORES = "validation_scores"
 
 
 def count_passes(plan: SplitPlan, *, epochs: int, repeats: int | None = None) -> int:
@@ -120,7 +123,8 @@ def fine_tune(
     -------
     RunResult
         ``y_prob`` has shape (repeats, n_tiles, n_classes); ``details["folds"]`` tells by fold
-        what was learnt from, the epochs run, the best one, losses, rates and seconds.
+        what was learnt from, the epochs run, the best one, losses, rates and seconds, and
+        ``details["inner"]`` how the weights that were kept do on the validation tiles.
 
     Raises
     ------
@@ -237,10 +241,26 @@ def _result(
         device=", ".join(dict.fromkeys(map(str, on))),
         details={
             "precision": precision_on(on[0], recipe.precision),
-            "folds": [dict(outcome.details) for outcome in outcomes],
+            "folds": [_without_scores(outcome.details) for outcome in outcomes],
+            "inner": [_inner(outcome) for outcome in outcomes],
         },
         features=_held_out_features(outcomes, (n_repeats, len(manifest))),
     )
+
+
+def _inner(outcome: FoldOutcome) -> dict[str, Any]:
+    """Say how a fold's network does on its validation tiles; nothing is known of older folds."""
+    known = outcome.details.get(_SCORES) or {}
+    return {
+        "repeat": outcome.repeat,
+        "fold": outcome.fold,
+        "n": outcome.details.get("n_validation", 0),
+        "scores": {name: known.get(name) for name in METRICS},
+    }
+
+
+def _without_scores(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in details.items() if key != _SCORES}
 
 
 def _out_of_fold(

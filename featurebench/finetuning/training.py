@@ -25,6 +25,7 @@ from featurebench.finetuning.watching import (
     log_loss,
     monitored_value,
     score_of,
+    scores_of,
     state_on_cpu,
 )
 
@@ -212,7 +213,7 @@ class Training:
         self.history.monitored.append(value)
         score = score_of(self.recipe.monitor, value)
         self.schedule.watch(score)
-        self.best.offer(score, epoch, self.watched)
+        self.best.offer(score, epoch, self.watched, logits)
         self.history.stopped_early = (
             epoch - self.best.epoch >= self.recipe.patience and epoch < self.recipe.epochs
         )
@@ -221,6 +222,9 @@ class Training:
         """Leave the network with the weights that are kept."""
         self.network.load_state_dict(self.best.state or state_on_cpu(self.watched))
         self.history.best_epoch = self.best.epoch or self.history.epochs
+        if self.best.logits is not None:
+            labels = self.lesson.labels[self.lesson.validation]
+            self.history.validation_scores = scores_of(self.best.logits, labels)
         return self.history
 
     def state_dict(self) -> dict[str, Any]:
@@ -232,7 +236,7 @@ class Training:
             "precision": self.fabric.strategy.precision.state_dict(),
             "schedule": self.schedule.state_dict(),
             "history": self.history.to_dict(),
-            "best": {"score": self.best.score, "epoch": self.best.epoch, "state": self.best.state},
+            "best": dict(vars(self.best)),
             "step": self.step,
         }
 

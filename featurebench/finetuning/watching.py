@@ -37,6 +37,10 @@ class History:
         Epoch, counted from 1, whose weights were kept.
     stopped_early
         Whether the patience ran out.
+    validation_scores
+        Value of each of `METRICS` on the validation tiles with the weights that were kept, None
+        where it is undefined; empty without validation tiles. These tiles chose the epoch, so the
+        values are a little too good; they are for choosing between fine-tunes.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -46,6 +50,7 @@ class History:
     n_learning: list[int] = field(default_factory=list)
     best_epoch: int = 0
     stopped_early: bool = False
+    validation_scores: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -59,16 +64,22 @@ class History:
 
 @dataclass
 class BestWeights:
-    """The weights with the lowest score so far, kept on the CPU."""
+    """The weights with the lowest score so far, and what they made of the validation tiles.
+
+    All is kept on the CPU; ``logits`` have the shape (n_validation, n_classes), None in a state
+    that was kept without them.
+    """
 
     score: float = math.inf
     epoch: int = 0
     state: dict[str, torch.Tensor] = field(default_factory=dict)
+    logits: torch.Tensor | None = None
 
-    def offer(self, score: float, epoch: int, network: nn.Module) -> None:
+    def offer(self, score: float, epoch: int, network: nn.Module, logits: torch.Tensor) -> None:
         """Keep the network's state if the score is lower than ever before."""
         if score < self.score:
             self.score, self.epoch, self.state = score, epoch, state_on_cpu(network)
+            self.logits = logits
 
 
 def state_on_cpu(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -100,6 +111,13 @@ def monitored_value(
             f"monitor {monitor!r} is undefined on the {len(labels)} validation tiles: use log_loss"
         )
     return value
+
+
+def scores_of(logits: torch.Tensor, labels: npt.NDArray[np.int64]) -> dict[str, float | None]:
+    """Compute every metric of the network's probabilities; None where it is undefined."""
+    y_prob = logits.double().softmax(dim=1).float().numpy()
+    values = {name: float(metric(labels, y_prob)) for name, metric in METRICS.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def score_of(monitor: str, value: float) -> float:

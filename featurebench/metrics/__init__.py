@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from featurebench.metrics.losses import tile_losses
+from featurebench.metrics.patients import PatientTiles, patient_level, patient_rows
 from featurebench.metrics.scoring import (
     GREATER_IS_BETTER,
     METRICS,
     arm_value,
     confusion_matrix,
-    patient_level,
-    patient_rows,
+    fold_values,
     score_folds,
 )
-from featurebench.metrics.weighted import RANKED, weighted_metric
+from featurebench.metrics.weighted import RANKED, weighted_metric, weighted_metrics
 
 __all__ = [
     "GREATER_IS_BETTER",
     "METRICS",
     "RANKED",
+    "PatientTiles",
     "arm_value",
     "confusion_matrix",
+    "fold_values",
     "patient_level",
     "patient_rows",
     "score_folds",
+    "tile_losses",
     "weighted_metric",
+    "weighted_metrics",
 ]

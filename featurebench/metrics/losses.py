@@ -28,19 +28,31 @@ def brier_losses(y_true: Ints, y_prob: npt.NDArray[np.floating]) -> Floats:
     Scikit-learn's convention (``scale_by_half="auto"``): summed over the classes, range 0 to 2, and
     halved for two classes, range 0 to 1 (Brier 1950).
     """
-    truth = np.eye(y_prob.shape[1])[y_true]
-    distance = ((y_prob.astype(np.float64) - truth) ** 2).sum(axis=1)
-    return np.asarray(distance / 2 if y_prob.shape[1] == 2 else distance)
+    distance = y_prob.astype(np.float64)
+    distance[np.arange(len(y_true)), y_true] -= 1
+    squares = np.einsum("ij,ij->i", distance, distance)
+    return np.asarray(squares / 2 if y_prob.shape[1] == 2 else squares)
 
 
-def calibration_gaps(y_true: Ints, y_prob: npt.NDArray[np.floating]) -> tuple[Floats, Ints]:
+def calibration_gaps(
+    y_true: Ints, y_prob: npt.NDArray[np.floating], called: Ints
+) -> tuple[Floats, Ints]:
     """Correctness minus confidence, and the confidence bin, by tile.
 
-    Confidence is the largest probability; the bins are (0, 1/15], ..., (14/15, 1]. The expected
-    calibration error is the sum over bins of the absolute sum of gaps, over the number of tiles
-    (Guo et al. 2017, eq. 3).
+    Confidence is the largest probability, that of the class ``called``; the bins are (0, 1/15],
+    ..., (14/15, 1]. The expected calibration error is the sum over bins of the absolute sum of
+    gaps, over the number of tiles (Guo et al. 2017, eq. 3).
     """
-    confidence = y_prob.max(axis=1).astype(np.float64)
+    confidence = y_prob[np.arange(len(called)), called].astype(np.float64)
     edges = np.linspace(0, 1, N_BINS + 1)
     bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, N_BINS - 1)
-    return (y_prob.argmax(axis=1) == y_true) - confidence, bins.astype(np.int64)
+    return (called == y_true) - confidence, bins.astype(np.int64)
+
+
+LOSSES = {"log_loss": log_losses, "brier": brier_losses}
+"""Functions of class codes (n,) and probabilities (n, n_classes) to the loss of every tile."""
+
+
+def tile_losses(name: str, y_true: Ints, y_prob: npt.NDArray[np.floating]) -> Floats:
+    """Loss of every tile, whose mean is the metric of that name: ``log_loss`` or ``brier``."""
+    return LOSSES[name](y_true, y_prob)

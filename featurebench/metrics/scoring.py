@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from featurebench.metrics.weighted import RANKED, as_floats, check, weighted_metric
+from featurebench.metrics.tested import as_floats, check, number
+from featurebench.metrics.weighted import RANKED, weighted_metric, weighted_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -82,12 +83,43 @@ def score_folds(
         ``(repeat, fold, metric, value, n_test)``; the value is NaN where the metric is undefined.
     """
     codes, probs = np.asarray(y_true), np.asarray(y_prob)
-    return [
-        (repeat, fold, name, metric(codes[rows], probs[repeat, rows]), len(rows))
-        for repeat, folds in enumerate(_folds(probs, test_fold))
-        for fold, rows in folds
-        for name, metric in METRICS.items()
-    ]
+    rows = []
+    for repeat, fold in enumerate(_tested_folds(probs, test_fold)):
+        found, sizes = np.unique(fold[fold >= 0], return_counts=True)
+        values = fold_values(_NAMES, codes, probs[repeat], fold)
+        rows += [
+            (repeat, int(one), name, float(values[name][place]), int(sizes[place]))
+            for place, one in enumerate(found)
+            for name in _NAMES
+        ]
+    return rows
+
+
+def fold_values(
+    names: Sequence[str], y_true: npt.ArrayLike, y_prob: npt.ArrayLike, fold: npt.ArrayLike
+) -> dict[str, Floats]:
+    """Value of each metric in every test fold of one repeat.
+
+    Parameters
+    ----------
+    names
+        Keys of ``METRICS``.
+    y_true, y_prob
+        Class codes (n_tiles,) and probabilities (n_tiles, n_classes).
+    fold
+        Test fold of every tile, below 0 if it is not tested, shape (n_tiles,).
+
+    Returns
+    -------
+    values
+        By metric, one value for each fold that occurs, in ascending order; NaN where undefined.
+    """
+    folds = np.asarray(fold)
+    tested = folds >= 0
+    found, places = number(folds[tested])
+    codes, probs = np.asarray(y_true)[tested], np.asarray(y_prob)[tested]
+    # Every fold is a cluster here, and each replicate has one of them alone.
+    return weighted_metrics(names, codes, probs, places, places)(np.eye(len(found)))
 
 
 def arm_value(
@@ -114,66 +146,21 @@ def arm_value(
     """
     codes, probs = np.asarray(y_true), np.asarray(y_prob)
     values, n_undefined = [], 0
-    for repeat, folds in enumerate(_folds(probs, test_fold)):
-        groups = [rows for _, rows in folds]
-        parts = groups if name in RANKED else [np.concatenate(groups)]
-        scores = np.array([METRICS[name](codes[rows], probs[repeat, rows]) for rows in parts])
+    for repeat, fold in enumerate(_tested_folds(probs, test_fold)):
+        n_folds = len(np.unique(fold[fold >= 0]))
+        parts = fold if name in RANKED else np.minimum(fold, 0)
+        scores = fold_values((name,), codes, probs[repeat], parts)[name]
         known = ~np.isnan(scores)
-        n_undefined += int((~known).sum()) * len(groups) // len(parts)
+        n_undefined += int((~known).sum()) * n_folds // len(scores)
         values += [float(scores[known].mean())] if known.any() else []
     return (float(np.mean(values)) if values else float("nan")), n_undefined
 
 
-def patient_level(
-    y_true: npt.ArrayLike, y_prob: npt.ArrayLike, patients: npt.ArrayLike
-) -> tuple[Ints, Floats, int]:
-    """Average the tiles' probabilities by patient.
-
-    Parameters
-    ----------
-    y_true, y_prob, patients
-        Class codes (n,), probabilities (n, n_classes) and patient of every tested tile (n,).
-
-    Returns
-    -------
-    y_true, y_prob, n_mixed
-        By patient in ascending order of their codes, shapes (m,) and (m, n_classes); patients
-        whose tiles have more than one label are left out, ``n_mixed`` is their number.
-    """
-    codes, probs = np.asarray(y_true, dtype=np.int64), as_floats(y_prob)
-    check(codes, probs)
-    rows, n_mixed = patient_rows(codes, patients)
-    _, first, members = np.unique(np.asarray(patients), return_index=True, return_inverse=True)
-    sizes = np.bincount(members)
-    sums = [np.bincount(members, column, minlength=len(sizes)) for column in probs.T]
-    means = np.stack(sums, axis=1) / sizes[:, None]
-    return codes[rows], means[np.isin(first, rows)], n_mixed
-
-
-def patient_rows(y_true: npt.ArrayLike, patients: npt.ArrayLike) -> tuple[Ints, int]:
-    """Find one row of every patient that `patient_level` keeps, in the same order.
-
-    Returns
-    -------
-    rows, n_mixed
-        First row of each patient with one label, to look up the fold or site; shape (m,). And the
-        number of patients with more than one label.
-    """
-    codes = np.asarray(y_true)
-    _, first, members = np.unique(np.asarray(patients), return_index=True, return_inverse=True)
-    mixed = np.zeros(len(first), dtype=bool)
-    mixed[members[codes != codes[first[members]]]] = True
-    return first[~mixed], int(mixed.sum())
-
-
-def _folds(
+def _tested_folds(
     y_prob: npt.NDArray[np.floating], test_fold: npt.ArrayLike
-) -> list[list[tuple[int, Ints]]]:
-    """Test folds of each repeat that has probabilities, with their rows."""
+) -> npt.NDArray[np.integer]:
+    """Test folds of each repeat that has probabilities, shape (n_repeats, n_tiles)."""
     table = np.asarray(test_fold)
     if y_prob.ndim != 3 or len(table) < len(y_prob) or table.shape[1] != y_prob.shape[1]:
         raise ValueError(f"y_prob has shape {y_prob.shape} for folds of shape {table.shape}")
-    return [
-        [(int(fold), np.flatnonzero(row == fold)) for fold in np.unique(row[row >= 0])]
-        for row in table[: len(y_prob)]
-    ]
+    return table[: len(y_prob)]

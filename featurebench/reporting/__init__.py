@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from featurebench.reporting.checksums import edited_files
 from featurebench.reporting.render import write_report
 from featurebench.reporting.summary import summarize
 
-__all__ = ["summarize", "write_report"]
+__all__ = ["edited_files", "summarize", "write_report"]

@@ -62,7 +62,7 @@ def roc_curve(y_true: Codes, y_prob: Floats, classes: tuple[str, ...]) -> RocCur
 
 def roc_points(is_positive: npt.NDArray[np.bool_], scores: Floats) -> tuple[Floats, Floats]:
     """Return false and true positive rates at every distinct threshold, from (0, 0) to (1, 1)."""
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     positive, ranked = is_positive[order], scores[order]
     last_of_tie = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
     hits = np.cumsum(positive)[last_of_tie]
@@ -112,9 +112,15 @@ def calibration_curve(
 
 
 def _on_grid(grid: Floats, fpr: Floats, tpr: Floats) -> Floats:
-    """Return the highest true positive rate reached at each false positive rate of the grid."""
-    distinct = np.append(np.flatnonzero(np.diff(fpr)), len(fpr) - 1)
-    return np.asarray(np.interp(grid, fpr[distinct], tpr[distinct]), dtype=np.float64)
+    """Return the true positive rate at each false positive rate of the grid.
+
+    It is the highest that is reached there, and between two thresholds a straight line joins them.
+    """
+    last = np.searchsorted(fpr, grid, side="right") - 1
+    following = np.minimum(last + 1, len(fpr) - 1)
+    width, share = fpr[following] - fpr[last], np.zeros_like(grid)
+    np.divide(grid - fpr[last], width, out=share, where=width > 0)
+    return np.asarray(tpr[last] + share * (tpr[following] - tpr[last]), dtype=np.float64)
 
 
 def _rounded(values: Floats) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from featurebench.comparison import wording
 
@@ -31,7 +31,8 @@ METRIC_LABELS: Mapping[str, str] = {
 }
 """How each metric is called in the report."""
 
-_BREAKS = re.compile(r"([_.+])")
+# A point between digits is a decimal point, where no number may be broken.
+_BREAKS = re.compile(r"([_+/·,=@]|(?<!\d)\.|\.(?!\d))")
 _EMBEDDING = re.compile(r"^(?P<model>[^.@]+)(?P<tag>\.[^@]*)?(@[0-9a-f]{8}(?P<view>\..+)?)?$")
 
 
@@ -100,6 +101,18 @@ def minus(text: str) -> str:
 def magnitude(value: float, metric: str) -> str:
     """Return a size without sign: ``1 pp``."""
     return f"{value * factor_of(metric):.3g} {unit_of(metric)}".rstrip()
+
+
+def ratio(value: float) -> str:
+    """Return a ratio: ``0.79×``, ``4.0×``, ``41×``."""
+    if value >= 9.95:
+        return f"{count(round(value))}×"
+    return f"{value:.1f}×" if value >= 0.995 else f"{value:.2f}×"
+
+
+def unsigned(value: float, metric: str) -> str:
+    """Return the size of a difference with its unit, written as differences are: ``4.7 pp``."""
+    return wording.unsigned(metric, value)
 
 
 def p_value(value: float | None) -> str:
@@ -203,8 +216,14 @@ def shorten(text: str, width: int) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """Return escaped text that may be broken after underscores, dots and plus signs."""
-    return Markup(_BREAKS.sub(r"\1<wbr>", str(escape(text))))
+    """Return escaped text that may be broken after underscores, dots, plus signs and the like.
+
+    >>> str(breakable("net.tag,rate=0.001"))
+    'net.<wbr>tag,<wbr>rate=<wbr>0.001'
+    """
+    return Markup("").join(
+        part + Markup("<wbr>") if _BREAKS.fullmatch(part) else part for part in _BREAKS.split(text)
+    )
 
 
 def short_sources(sources: Sequence[str]) -> dict[str, str]:

@@ -65,11 +65,13 @@ def _on_differences(summary: Mapping[str, Any]) -> Iterator[str]:
             f"{len(open_ones)} of {counted(len(contrasts), 'difference')} {verb} not resolved; "
             f"{subject} not show that arms are equally good."
         )
+    if any(c["outcome"] == "not claimed" for c in contrasts):
+        yield "Differences are shown as they were measured; none of them supports a claim."
     if contrasts:
         metric, margin = summary["metric"]["name"], summary["metric"]["margin"]
         yield (
-            f"Whether a difference in {metric_phrase(metric)} lies within the margin of "
-            f"{magnitude(margin, metric)} is read off its interval; equivalence was not tested."
+            f"The margin of {magnitude(margin, metric)} in {metric_phrase(metric)} is a "
+            "declaration; whether a difference of that size matters to patients was not examined."
         )
 
 

@@ -6,8 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from featurebench.reporting import formats
-from featurebench.reporting.figures import ranked_arms
+from featurebench.reporting.answer import split_verdict
+from featurebench.reporting.checklist import checklist_sentence
 from featurebench.reporting.ledger import cost_columns
+from featurebench.reporting.ranking import ranked_arms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,22 +18,28 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Return the report in Markdown; text that came from outside is escaped."""
+    """Return the report in Markdown; text that came from outside is escaped.
+
+    Verdict, setup, arms, differences, what limits them, audit, cost and the files come first, so
+    that a pull request shows them; what the experiment has besides follows.
+    """
     sections = [
         f"# {plain(summary['experiment'])}",
-        plain(summary["verdict"]),
-        _bullets(summary["caveats"]),
+        _verdict(summary["verdict"]),
         plain(_setup(summary)),
         _arms_table(summary),
-        _differences(summary),
-        *_offered(summary),
+        *_differences(summary),
+        *_titled("Read with care", summary["caveats"]),
+        *_titled("Audit", _audit(summary)),
+        *_titled("Not shown", summary["limits"]),
+        _costs(summary),
+        _failures(summary),
+        _drift(summary),
         _bullets((summary["few_labels"] or {}).get("sentences", [])),
         *_ablations(summary),
         *_seeds(summary),
-        _costs(summary),
-        _failures(summary),
-        "**Not shown**",
-        _bullets(summary["limits"]),
+        *_offered(summary),
+        _files(summary),
         _colophon(summary),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -40,6 +48,49 @@ def markdown(summary: Mapping[str, Any]) -> str:
 def plain(text: object) -> str:
     """Return text in which nothing is Markdown or HTML, on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _verdict(verdict: str) -> str:
+    """Set the verdict's first sentence, which is the answer, in bold."""
+    first, rest = split_verdict(verdict)
+    answer = f"**{plain(first)}**" if first else ""
+    return f"{answer} {plain(rest)}".strip()
+
+
+def _titled(title: str, sentences: Sequence[str]) -> list[str]:
+    return [f"**{title}**", _bullets(sentences)] if sentences else []
+
+
+def _audit(summary: Mapping[str, Any]) -> list[str]:
+    audit = summary.get("audit") or {}
+    return [each for key in ("findings", "cleared", "absent") for each in audit.get(key) or ()]
+
+
+def _drift(summary: Mapping[str, Any]) -> str:
+    """Say how far each fine-tune moved what its classifier sees."""
+    panels = (summary["drift"] or {"panels": []})["panels"]
+    told = [
+        f"{arm['label']} {arm['points'][-1]['value']:.2f}"
+        for panel in panels
+        for arm in panel["arms"]
+        if arm["points"][-1]["value"] is not None
+    ]
+    if not told:
+        return ""
+    text = "Similarity of the last stage to the network before fine-tuning (CKA; 1: as it was)"
+    return plain(f"{text}: {'; '.join(told)}.")
+
+
+def _files(summary: Mapping[str, Any]) -> str:
+    """Link to what stands beside this file."""
+    names = ["report.html", "report.json", "arms.csv", "comparisons.csv", "scores.csv"]
+    names += ["subgroups.csv"] if summary.get("subgroups") else []
+    names += ["checklist.csv"] if summary.get("checklist") else []
+    names += ["arms.tex", *(["differences.tex"] if summary["comparisons"] else []), "figures"]
+    links = ", ".join(f"[{name}]({name})" for name in names)
+    section = summary.get("checklist")
+    sentence = f" {plain(checklist_sentence(section))}" if section else ""
+    return f"Files: {links}.{sentence}"
 
 
 def _setup(summary: Mapping[str, Any]) -> str:
@@ -75,22 +126,34 @@ def _ends(estimate: Mapping[str, float | None]) -> dict[str, float | None]:
     return {"value": estimate["value"], "low": estimate["ci_low"], "high": estimate["ci_high"]}
 
 
-def _differences(summary: Mapping[str, Any]) -> str:
+def _differences(summary: Mapping[str, Any]) -> list[str]:
+    """Lay out both tests of every contrast, and what they show."""
     if not summary["comparisons"]:
-        return ""
+        return []
     labels = {arm["id"]: arm["label"] for arm in summary["arms"]}
     rows = [
         [
-            plain(labels.get(c["arm_a"], c["arm_a"])),
+            plain(labels.get(c["arm_a"], c["arm_a"])) + (" (primary)" if c["primary"] else ""),
             formats.difference(c["difference"], c["ci_low"], c["ci_high"], c["metric"]),
+            _over_folds(c["by_folds"], c["metric"]),
             plain(formats.p_value(c["p_adjusted"])),
             plain(c["outcome"]),
         ]
         for c in summary["comparisons"]
     ]
     reference = plain(labels.get(summary["reference"], summary["reference"]))
-    head = [f"Difference from {reference}", summary["metric"]["label"], "p (Holm)", "Outcome"]
-    return _table(head, rows)
+    unit = "tiles" if summary["data"]["n_patients"] is None else "patients"
+    head = [f"Difference from {reference}", f"Over {unit}", "Over folds", "p", "Outcome"]
+    margin = formats.magnitude(summary["metric"]["margin"], summary["metric"]["name"])
+    note = (
+        f"In {formats.metric_phrase(summary['metric']['name'])}, margin {margin}. p: the larger of "
+        "the tests that a claim asks for, by Holm for all but the primary contrast."
+    )
+    return [_table(head, rows), plain(note)]
+
+
+def _over_folds(found: Mapping[str, Any], metric: str) -> str:
+    return formats.difference(found["difference"], found["ci_low"], found["ci_high"], metric)
 
 
 def _costs(summary: Mapping[str, Any]) -> str:
@@ -127,6 +190,10 @@ def _offered(summary: Mapping[str, Any]) -> list[str]:
         ]
         for row in offered["rows"]
     ]
+    each_arm = [
+        [plain(labels.get(row["arm"], row["arm"])), *(plain(c["value"]) for c in row["cells"])]
+        for row in offered["each_arm"]
+    ]
     naive = [f"{plain(column['label'])}, p" for column in offered["columns"]]
     head = ["Arm", summary["metric"]["label"], "Corrected t, p", *naive]
     why = [
@@ -138,6 +205,9 @@ def _offered(summary: Mapping[str, Any]) -> list[str]:
     return [
         "**Tests the literature uses** (no outcome rests on them)",
         _table(head, rows) if rows else "",
+        _table(["Arm", *(plain(each["label"]) for each in offered["measures"])], each_arm)
+        if each_arm
+        else "",
         _bullets([*offered["sentences"], *offered["over_arms"]]),
         "**Why not to rely on them**",
         _bullets(why),

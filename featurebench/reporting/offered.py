@@ -7,12 +7,27 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from featurebench.comparison import wording
-from featurebench.reporting.formats import count, counted, minus, p_statement, p_value
+from featurebench.reporting.formats import (
+    count,
+    counted,
+    difference,
+    estimate,
+    minus,
+    p_statement,
+    p_value,
+    score,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from featurebench.comparison import ArmsTest, Comparison, OfferedTest, PairTest
+    from featurebench.comparison import ArmMeasure, ArmsTest, Comparison, OfferedTest, PairTest
+
+_UNITS = {
+    "folds": "Folds taken as independent",
+    "tiles": "Tiles taken as independent",
+    "patients": "Patients taken as independent",
+}
 
 
 def offered_section(comparison: Comparison) -> dict[str, Any] | None:
@@ -23,22 +38,37 @@ def offered_section(comparison: Comparison) -> dict[str, Any] | None:
     dict or None
         ``tests``: each with label, warning, why it was not run, and its numbers. ``columns`` and
         ``rows``: one row for each contrast, its difference and interval, each test's numbers, and
-        the corrected p-value. ``sentences``: how often naive and corrected tests fall below alpha.
-        ``over_arms``: the tests over all arms in words.
+        the p-values that the claim rests on. ``tables``: the columns by what they take as
+        independent. ``sentences``: how often naive and corrected tests fall below alpha.
+        ``over_arms``: the tests over all arms in words. ``measures`` and ``each_arm``: one row for
+        each arm with the measures of single arms.
     """
     if not comparison.offered:
         return None
     paired = [test for test in comparison.offered if test.pairs]
+    measured = [test for test in comparison.offered if test.each_arm]
+    columns = [{"name": test.name, "label": test.label, "unit": test.unit} for test in paired]
     return {
         "tests": [asdict(test) for test in comparison.offered],
-        "columns": [{"name": test.name, "label": test.label} for test in paired],
+        "columns": columns,
+        "tables": [
+            {"title": title, "columns": [each for each in columns if each["unit"] == unit]}
+            for unit, title in _UNITS.items()
+            if any(test.unit == unit for test in paired)
+        ],
         "rows": _rows(comparison, paired),
-        "sentences": [_disagreement(test, comparison.alpha) for test in paired],
+        "sentences": [
+            _disagreement(test, comparison.alpha)
+            for test in paired
+            if test.name != "stuart_maxwell"
+        ],
         "over_arms": [
             _over_arms(test, test.over_arms, comparison.metric)
             for test in comparison.offered
             if test.over_arms is not None
         ],
+        "measures": [{"name": test.name, "label": test.label} for test in measured],
+        "each_arm": _each_arm(measured),
     }
 
 
@@ -54,24 +84,114 @@ def _rows(comparison: Comparison, paired: Sequence[OfferedTest]) -> list[dict[st
             "ci_low": c.ci_low,
             "ci_high": c.ci_high,
             "tests": {
-                name: asdict(pairs[c.arm_a]) | {"lines": _lines(pairs[c.arm_a])}
+                name: asdict(pairs[c.arm_a]) | {"lines": _lines(name, pairs[c.arm_a])}
                 for name, pairs in by_arm.items()
             },
-            "p_corrected": c.p_value,
+            "p_corrected": c.by_folds.p_value,
+            "p_patients": c.by_patients.p_value,
             "p_adjusted": c.p_adjusted,
         }
         for c in comparison.contrasts
     ]
 
 
-def _lines(pair: PairTest) -> list[str]:
+def _each_arm(measured: Sequence[OfferedTest]) -> list[dict[str, Any]]:
+    if not measured:
+        return []
+    by_arm = [{found.arm: found for found in test.each_arm} for test in measured]
+    return [
+        {
+            "arm": arm,
+            "cells": [
+                _measure(test.unit, found[arm])
+                for test, found in zip(measured, by_arm, strict=True)
+            ],
+        }
+        for arm in by_arm[0]
+    ]
+
+
+def _measure(unit: str, found: ArmMeasure) -> dict[str, str]:
+    """Write a measure with its interval, and what it was made from."""
+    value, low, high = (
+        None if math.isnan(number) else number
+        for number in (found.value, found.ci_low, found.ci_high)
+    )
+    left_out = f", {count(found.n_undefined)} undefined" if found.n_undefined else ""
+    line = f"{counted(found.n, unit.removesuffix('s'))}{left_out}"
+    return {"value": estimate(value, low, high), "line": line}
+
+
+def _lines(name: str, pair: PairTest) -> list[str]:
     """Say below a naive p-value what it was made from."""
-    if pair.only_a is not None:
-        counts = f"{count(pair.only_a)} : {count(pair.only_b)} tiles"
-        return [counts, f"exact {p_value(pair.p_exact)}"] if pair.p_exact >= 0 else [counts]
+    return _LINES[name](pair)
+
+
+def _t_lines(pair: PairTest) -> list[str]:
     if math.isnan(pair.statistic):
         return []
-    return [f"t({pair.df:.0f}) = {minus(f'{pair.statistic:.2f}')}"]
+    return [f"t({pair.df:.0f}) = {_statistic_text(pair.statistic)}"]
+
+
+def _rank_lines(pair: PairTest) -> list[str]:
+    if math.isnan(pair.statistic):
+        return []
+    plus, minus_ = (pair.further[key] for key in ("r_plus", "r_minus"))
+    return [f"ranks {plus:g} : {minus_:g}"]
+
+
+def _f_lines(pair: PairTest) -> list[str]:
+    if math.isnan(pair.statistic):
+        return []
+    return [f"F({pair.df:.0f}, {pair.further['df_error']:.0f}) = {pair.statistic:.2f}"]
+
+
+def _count_lines(pair: PairTest) -> list[str]:
+    counts = f"{count(pair.only_a)} : {count(pair.only_b)} tiles"
+    return [counts, f"exact {p_value(pair.p_exact)}"] if pair.p_exact >= 0 else [counts]
+
+
+def _clustered_lines(pair: PairTest) -> list[str]:
+    counts = f"{count(pair.only_a)} : {count(pair.only_b)} tiles"
+    if math.isnan(pair.p_value):
+        return [counts]
+    others = [f"{who.title()} {p_value(pair.further[f'p_{who}'])}" for who in ("durkalski", "yang")]
+    return [counts, *others]
+
+
+def _auc_lines(pair: PairTest) -> list[str]:
+    if math.isnan(pair.difference):
+        return []
+    areas = f"{score(pair.further['auc_a'])} : {score(pair.further['auc_b'])}"
+    if math.isnan(pair.statistic):
+        return [areas]
+    symbol = "z" if math.isnan(pair.df) else f"t({pair.df:.0f})"
+    return [areas, f"{symbol} = {_statistic_text(pair.statistic)}"]
+
+
+def _shift_lines(pair: PairTest) -> list[str]:
+    if math.isnan(pair.statistic):
+        return []
+    shift = difference(pair.difference, None, None, "accuracy")
+    chi_square = f"χ²({pair.df:.0f}) = {pair.statistic:.2f}"
+    return [f"at most {shift}", chi_square, f"Bowker {p_value(pair.further['p_bowker'])}"]
+
+
+_LINES: Mapping[str, Callable[[PairTest], list[str]]] = {
+    "paired_t": _t_lines,
+    "wilcoxon": _rank_lines,
+    "five_by_two_t": _t_lines,
+    "five_by_two_f": _f_lines,
+    "mcnemar": _count_lines,
+    "clustered_mcnemar": _clustered_lines,
+    "delong": _auc_lines,
+    "obuchowski": _auc_lines,
+    "stuart_maxwell": _shift_lines,
+}
+
+
+def _statistic_text(value: float) -> str:
+    return minus(f"{value:.2f}")
 
 
 def _disagreement(test: OfferedTest, alpha: float) -> str:

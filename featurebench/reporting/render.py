@@ -1,11 +1,10 @@
-"""write_report(): the summary as HTML, Markdown, JSON and CSV files, each written atomically."""
+"""write_report(): the summary as pages, tables and figures, each file written atomically."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from featurebench.reporting import formats
-from featurebench.reporting.figures import figures, ranked_arms
+from featurebench.reporting.answer import probability, split_verdict
+from featurebench.reporting.checksums import write_checksums
+from featurebench.reporting.confusion import tiles_shown
+from featurebench.reporting.evidence_figures import evidence_figures
+from featurebench.reporting.figures import figures
+from featurebench.reporting.latex import latex_files
 from featurebench.reporting.ledger import cost_columns
 from featurebench.reporting.markdown import markdown
-from featurebench.reporting.tables import arms_csv, comparisons_csv, scores_csv
+from featurebench.reporting.ranking import ranked_arms
+from featurebench.reporting.svg_files import svg_files
+from featurebench.reporting.tables import (
+    arms_csv,
+    checklist_csv,
+    comparisons_csv,
+    scores_csv,
+    subgroups_csv,
+)
 from featurebench.results import write_atomically
 
 if TYPE_CHECKING:
@@ -31,6 +43,10 @@ FILTERS = (
     formats.difference,
     formats.magnitude,
     formats.p_value,
+    formats.p_statement,
+    formats.ratio,
+    formats.unsigned,
+    probability,
     formats.seconds,
     formats.memory,
     formats.count,
@@ -43,7 +59,7 @@ FILTERS = (
 
 
 def write_report(summary: Mapping[str, Any], folder: Path) -> Path:
-    """Write ``report.html``, ``.md``, ``.json`` and the CSV tables.
+    """Write ``report.html``, ``.md``, ``.json``, tables (CSV, LaTeX) and figures (SVG).
 
     Parameters
     ----------
@@ -55,7 +71,8 @@ def write_report(summary: Mapping[str, Any], folder: Path) -> Path:
     Returns
     -------
     Path
-        Of ``report.html``, which is written last.
+        Of ``report.html``. Last of all come the checksums, by which `edited_files` notices a report
+        that is not as it was written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
@@ -64,15 +81,38 @@ def write_report(summary: Mapping[str, Any], folder: Path) -> Path:
         "arms.csv": arms_csv(summary),
         "comparisons.csv": comparisons_csv(summary),
         "scores.csv": scores_csv(summary),
+        **({"subgroups.csv": subgroups_csv(summary)} if summary.get("subgroups") else {}),
+        **({"checklist.csv": checklist_csv(summary)} if summary.get("checklist") else {}),
+        **latex_files(summary),
+        **svg_files(summary),
         "report.html": render_html(summary),
     }
     for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         write_atomically(folder / name, text)
+    write_checksums(texts, folder)
     return folder / "report.html"
 
 
 def render_html(summary: Mapping[str, Any]) -> str:
     """Return the report as one HTML document that loads nothing from elsewhere."""
+    return render_page(
+        "report.html.j2",
+        s=summary,
+        verdict=split_verdict(summary["verdict"]),
+        arms=ranked_arms(summary),
+        ledger=cost_columns(ranked_arms(summary)),
+        labels={arm["id"]: arm["label"] for arm in summary["arms"]},
+        figures=figures(summary),
+        evidence=evidence_figures(summary),
+        tiles_shown=tiles_shown(summary.get("gallery")),
+        settings=yaml.safe_dump(summary["settings"], sort_keys=False, allow_unicode=True),
+        provenance=list(flatten(summary["provenance"])),
+    )
+
+
+def render_page(template: str, **shown: object) -> str:
+    """Return a page made from a template, with our own style and script and nothing else."""
     environment = Environment(
         loader=PackageLoader("featurebench.reporting"),
         autoescape=True,
@@ -82,25 +122,9 @@ def render_html(summary: Mapping[str, Any]) -> str:
     )
     environment.filters.update({function.__name__: function for function in FILTERS})
     style, script = _asset("style.css"), _asset("report.js")
-    return environment.get_template("report.html.j2").render(
-        s=summary,
-        verdict=split_verdict(summary["verdict"]),
-        arms=ranked_arms(summary),
-        ledger=cost_columns(ranked_arms(summary)),
-        labels={arm["id"]: arm["label"] for arm in summary["arms"]},
-        figures=figures(summary),
-        settings=yaml.safe_dump(summary["settings"], sort_keys=False, allow_unicode=True),
-        provenance=list(flatten(summary["provenance"])),
-        style=style,
-        script=script,
-        policy=content_policy(style, script),
+    return environment.get_template(template).render(
+        **shown, style=style, script=script, policy=content_policy(style, script)
     )
-
-
-def split_verdict(verdict: str) -> tuple[str, str]:
-    """Return the verdict's first sentence and what follows it."""
-    first = re.match(r"(.+?[.!?])\s+(?=[A-Z])", verdict, re.DOTALL)
-    return (first[1], verdict[first.end() :]) if first else (verdict, "")
 
 
 def content_policy(style: str, script: str) -> str:

@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featurebench.comparison import add_selected
+from featurebench.comparison.verdict import add_turning
 from featurebench.metrics import GREATER_IS_BETTER
 from featurebench.reporting.ablation import ablation_section, epochs_run
+from featurebench.reporting.audit import audit_section
+from featurebench.reporting.checklist import checklist_section
 from featurebench.reporting.cohort import data_section, plan_section
 from featurebench.reporting.diagnostics import calibration_curve, roc_curve
 from featurebench.reporting.drift import drift_section
+from featurebench.reporting.evidence import evidence_sections
 from featurebench.reporting.formats import metric_label, short_sources, unit_of
 from featurebench.reporting.learning import learning_section
 from featurebench.reporting.ledger import budget_sentences, costs_of_arms
 from featurebench.reporting.limits import limits_of
 from featurebench.reporting.offered import offered_section
 from featurebench.reporting.seeds import seeds_section
+from featurebench.reporting.turning import turn_in_verdict
 
 if TYPE_CHECKING:
     from featurebench.comparison import ArmSummary, Comparison
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from featurebench.splits import SplitPlan
     from featurebench.tiles import TileManifest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Json = dict[str, Any] | list[Any] | str | int | float | None
 
 
@@ -46,6 +52,9 @@ def summarize(
     stored_bytes: Mapping[str, int] | None = None,
     varied: Mapping[str, Mapping[str, Any]] | None = None,
     replicas: Mapping[str, Sequence[RunResult]] | None = None,
+    embedding_map: Mapping[str, Any] | None = None,
+    audit: Mapping[str, Any] | None = None,
+    frozen: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Gather what the report shows; JSON can hold it, undefined numbers are None.
 
@@ -73,6 +82,13 @@ def summarize(
         Of every declared arm that is one of a sweep: its values of what is varied, by arm.
     replicas
         By arm: its runs with other seeds, which are not among the results.
+    embedding_map
+        Coordinates of tiles on a plane, as `featurebench.reporting.map.map_section` takes them.
+    audit
+        The content of ``audit.json``, with rows that count in ``manifest``.
+    frozen
+        By arm, what shows that its network was frozen: ``arm``, ``state``, ``network``, ``sha256``
+        and ``shown``.
 
     Returns
     -------
@@ -83,9 +99,12 @@ def summarize(
         "schema_version": SCHEMA_VERSION,
         "experiment": experiment,
         "verdict": comparison.verdict,
+        "others": list(comparison.others),
+        "barred": list(comparison.barred),
         "caveats": list(comparison.caveats),
         "metric": _metric(comparison),
         "reference": comparison.reference,
+        "selections": [asdict(each) for each in comparison.selections],
         "data": data_section(manifest, bad_tiles),
         "plan": plan_section(plan, manifest),
         "arms": _arms(comparison, results, stored_bytes or {}),
@@ -97,12 +116,24 @@ def summarize(
     summary["few_labels"] = learning_section(
         curves, arms=summary["arms"], metric=comparison.metric, margin=comparison.margin
     )
+    turning = turn_in_verdict(summary["few_labels"], comparison.metric)
+    summary["verdict"] = add_turning(comparison.verdict, turning)
     summary["offered"] = offered_section(comparison)
     summary["budget"] = budget_sentences(summary["arms"])
     summary["ablations"] = ablation_section(summary["arms"], varied or {}, comparison.metric)
     summary["seeds"] = seeds_section(summary["arms"], replicas or {}, comparison.metric)
     summary["drift"] = drift_section(results.runs, arms=summary["arms"])
+    summary |= evidence_sections(
+        comparison,
+        results,
+        manifest,
+        arms=summary["arms"],
+        replicas=replicas,
+        embedding_map=embedding_map,
+    )
+    summary["audit"] = audit_section(audit, manifest=manifest, plan=plan, frozen=frozen)
     summary["limits"] = limits_of(summary)
+    summary["checklist"] = checklist_section(summary)
     return {key: json_ready(value) for key, value in summary.items()}
 
 
@@ -138,8 +169,11 @@ def _metric(comparison: Comparison) -> dict[str, Any]:
 def _arms(
     comparison: Comparison, results: ResultsTable, stored_bytes: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    runs = {run.arm: run for run in results.runs}
-    costs = costs_of_arms(results.runs, stored_bytes)
+    table, _ = add_selected(results, comparison.metric)
+    runs = {run.arm: run for run in table.runs}
+    # An arm made by a selection reads what its candidates read, so it shares nothing out itself.
+    made = [run for run in table.runs if all(run.arm != own.arm for own in results.runs)]
+    costs = costs_of_arms(made, {}) | costs_of_arms(results.runs, stored_bytes)
     names = arm_names(comparison.arms)
     return [
         names[arm.arm]
@@ -173,6 +207,8 @@ def arm_names(arms: Sequence[ArmSummary]) -> dict[str, dict[str, str]]:
 
 
 def _parts(arm: ArmSummary) -> tuple[str, str]:
+    if arm.chosen:
+        return arm.arm, ""
     made_of = arm.head or arm.strategy or arm.kind
     method = f"fine-tune, {made_of}" if arm.kind == "finetune" else made_of
     prefix, plus, suffix = arm.arm.rpartition("+")
@@ -198,6 +234,7 @@ def _arm(arm: ArmSummary, run: RunResult) -> dict[str, Any]:
         "head": arm.head,
         "strategy": arm.strategy,
         "n_repeats": arm.n_repeats,
+        "chosen": dict(arm.chosen),
         "metrics": {name: asdict(estimate) for name, estimate in arm.metrics.items()},
         "patient_metrics": arm.patient_metrics,
         "undefined_folds": arm.undefined_folds,

@@ -51,6 +51,19 @@ def framed(*children: str, width: Number, height: Number, label: str, class_: st
     )
 
 
+def stretched(*children: str, class_: str) -> Markup:
+    """Return marks that fill a table's cell, x and y in per cent; its row says it in words too."""
+    shape: Attributes = {"width": "100%", "height": "100%", "aria_hidden": "true"}
+    return element("svg", *children, class_=f"rowplot {class_}", **shape)
+
+
+def arrow_at(x: Number, y: str, *, to_left: bool) -> Markup:
+    """Return the arrow for a value off the scale, its tip at x per cent."""
+    tip = "M8 -5L0 0L8 5Z" if to_left else "M-8 -5L0 0L-8 5Z"
+    arrow = element("path", class_="arrow", d=tip)
+    return element("svg", arrow, x=at(x), y=y, width=1, height=1, overflow="visible")
+
+
 def at(percent: Number) -> str:
     """Return a position in per cent of the figure's width."""
     return f"{_plain(percent)}%"

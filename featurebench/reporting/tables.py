@@ -1,13 +1,14 @@
-"""CSV tables of a report: arms, comparisons, scores; safe to open in a spreadsheet."""
+"""CSV tables of a report: arms, comparisons, scores, items; safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 # Of these, an arm bears a part only where others read the same embedding.
 _SHARED = ("wall_s", "cpu_s", "gpu_s", "bytes_read", "bytes_written", "energy_j")
@@ -35,13 +36,23 @@ def arms_csv(summary: Mapping[str, Any]) -> str:
 
 
 def comparisons_csv(summary: Mapping[str, Any]) -> str:
-    """Return one line per difference, with all that the test gave."""
-    return to_csv(summary["comparisons"])
+    """Return one line per difference, with all that each test gave."""
+    return to_csv(_flat(contrast) for contrast in summary["comparisons"])
 
 
 def scores_csv(summary: Mapping[str, Any]) -> str:
     """Return one line per arm, repeat, fold and metric."""
     return to_csv({"arm": arm["id"], **s} for arm in summary["arms"] for s in arm["fold_scores"])
+
+
+def subgroups_csv(summary: Mapping[str, Any]) -> str:
+    """Return one line per column of the manifest, value and arm."""
+    return to_csv((summary["subgroups"] or {"scores": []})["scores"])
+
+
+def checklist_csv(summary: Mapping[str, Any]) -> str:
+    """Return one line per item of the reporting checklists."""
+    return to_csv(summary["checklist"]["rows"])
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -66,6 +77,15 @@ def inert(text: str) -> str:
     """
     line = " ".join(text.splitlines()).lstrip(" ")
     return f"'{line}" if line.startswith(FORMULA_STARTS) else line
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record whose nested ones are spread over columns: ``by_folds_p_value``."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        inner = value.items() if isinstance(value, Mapping) else ()
+        flat |= {f"{key}_{name}": item for name, item in inner} if inner else {key: value}
+    return flat
 
 
 def _flat_metrics(metrics: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, Any]:

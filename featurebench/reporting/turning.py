@@ -91,6 +91,41 @@ def turn_sentences(panel: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def turn_in_verdict(section: Mapping[str, Any] | None, metric: str) -> str:
+    """Say in one sentence where fine-tuning overtakes, by patients if they were counted.
+
+    Parameters
+    ----------
+    section
+        The learning section of the summary; None where there are no curves.
+    metric
+        What the verdict is about; curves of another metric say nothing of it.
+
+    Returns
+    -------
+    str
+        Empty where no curves of both kinds can be held together.
+    """
+    if section is None or section["metric"] != metric:
+        return ""
+    panels = [panel for panel in section["panels"] if panel["crossing"] is not None]
+    if not panels:
+        return ""
+    panel = min(panels, key=lambda each: each["kind"] != "patients")
+    turn, unit = panel["crossing"], panel["unit"]
+    sizes = f"{turn['sizes'][0]:.0f} to {turn['sizes'][-1]:.0f} {unit}"
+    if turn["course"] == "overtakes":
+        spread = ""
+        if turn["low"] is not None:
+            spread = f" (80 % of the draws: {turn['low']:.0f} to {turn['high']:.0f})"
+        found = f"lies above that of the probe from about {turn['size']:.0f} {unit} on{spread}"
+    elif turn["course"] == "above":
+        found = f"lies above that of the probe at all sizes tried, {sizes}"
+    else:
+        found = f"does not end above that of the probe ({sizes})"
+    return f"The mean learning curve of fine-tuning {found}; this is described, not tested."
+
+
 def _means(curve: LearningCurve, kind: str, metric: str) -> dict[Place, float]:
     """Mean over folds of every size and draw; those that are undefined are left out."""
     values: dict[Place, list[float]] = {}

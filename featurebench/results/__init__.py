@@ -29,7 +29,7 @@ from featurebench.results.run import (
     save_failure,
     save_run,
 )
-from featurebench.results.sharing import extraction_shares
+from featurebench.results.sharing import embeddings_read, extraction_shares
 
 __all__ = [
     "MIB",
@@ -46,6 +46,7 @@ __all__ = [
     "SizeSummary",
     "curve_folder",
     "curve_id",
+    "embeddings_read",
     "extraction_shares",
     "folder_bytes",
     "is_complete",

@@ -74,7 +74,7 @@ class Cost:
             self.trials + other.trials,
         )
 
-    def part_of(self, n: int) -> Cost:
+    def part_of(self, n: float) -> Cost:
         """Give the part of each of n sharers; the peaks of memory, and trials, stay whole."""
         return replace(
             self,

@@ -26,17 +26,20 @@ def extraction_shares(runs: Sequence[RunResult]) -> dict[str, Cost]:
     dict
         By arm; ``Cost()`` for one that reads no embedding.
     """
-    n_readers = Counter(name for run in runs for name in _embeddings(run))
+    n_readers = Counter(name for run in runs for name in embeddings_read(run))
     return {
         run.arm: sum(
-            (cost.part_of(n_readers[name]) for name, cost in _embeddings(run).items()), Cost()
+            (cost.part_of(n_readers[name]) for name, cost in embeddings_read(run).items()), Cost()
         )
         for run in runs
     }
 
 
-def _embeddings(run: RunResult) -> Mapping[str, Cost]:
-    """Give what each embedding took; runs written before that was recorded name one only."""
+def embeddings_read(run: RunResult) -> Mapping[str, Cost]:
+    """Give what each embedding took that an arm reads, by name; empty where it reads none.
+
+    Runs written before that was recorded name one only.
+    """
     if run.embedding_costs or run.embedding is None:
         return run.embedding_costs
     return {run.embedding: run.extraction_cost}

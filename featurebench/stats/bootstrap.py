@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 Floats = npt.NDArray[np.float64]
 # A cluster is drawn more than 255 times with a probability below 1 / 255!.
@@ -24,6 +24,7 @@ _MIN_DEFINED = 0.5
 # Above this the jackknife leaves out groups of clusters, so that its cost stays bounded.
 _MAX_JACKKNIFE = 400
 _CHUNK_ELEMENTS = 2**21
+_DRAWN_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,39 @@ class Resamples:
         ndarray
             Float64, shape (1 + n_jackknife + n_boot,), for `interval`.
         """
+        return self.evaluate_all(lambda weights: {"": statistic(weights)})[""]
+
+    def evaluate_all(
+        self, statistics: Callable[[Floats], Mapping[str, npt.ArrayLike]]
+    ) -> dict[str, Floats]:
+        """Apply several statistics at once to every row of weights, some rows at a time.
+
+        Parameters
+        ----------
+        statistics
+            Maps float64 weights of shape (b, n_clusters) to b values of each statistic by name;
+            NaN where undefined.
+
+        Returns
+        -------
+        dict
+            By name, as from `evaluate`.
+
+        Examples
+        --------
+        >>> resamples = Resamples.draw(3, n_boot=4, seed=0)
+        >>> found = resamples.evaluate_all(lambda w: {"sum": w.sum(axis=1), "first": w[:, 0]})
+        >>> found["sum"].tolist()
+        [3.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0]
+        """
         rows = max(1, _CHUNK_ELEMENTS // self.n_clusters)
         starts = range(0, len(self.weights), rows)
         chunks = (self.weights[start : start + rows].astype(np.float64) for start in starts)
-        return np.concatenate([np.asarray(statistic(chunk), dtype=np.float64) for chunk in chunks])
+        found = [statistics(chunk) for chunk in chunks]
+        return {
+            name: np.concatenate([np.asarray(part[name], dtype=np.float64) for part in found])
+            for name in found[0]
+        }
 
     def interval(self, values: npt.ArrayLike, *, alpha: float = 0.05) -> Interval:
         r"""Bias-corrected and accelerated (BCa) interval from the values of `evaluate`.
@@ -194,10 +224,56 @@ class Resamples:
             nan = float("nan")
             return Interval(value, nan, nan, "not estimable", n_undefined)
         tails = np.array([alpha / 2, 1 - alpha / 2])
-        levels = _bca_levels(value, jackknife, defined, tails)
+        constants = _bca_constants(value, jackknife, defined)
+        levels = None if constants is None else _bca_levels(tails, *constants)
         method: Method = "percentile" if levels is None else "BCa"
         low, high = np.quantile(defined, tails if levels is None else levels)
         return Interval(value, float(low), float(high), method, n_undefined)
+
+    def p_below(self, values: npt.ArrayLike, bound: float) -> float:
+        r"""Confidence that the statistic lies below a bound: where `interval` would end there.
+
+        It is the level :math:`\Phi(z)` at which the BCa bound is the given one,
+
+        .. math:: z = \frac{w}{1 + a w} - z_0, \qquad w = \Phi^{-1}(\hat G(bound)) - z_0
+
+        with :math:`\hat G` the share of resamples below, ties counted half and kept one resample
+        away from 0 and 1. So it is the one-sided p-value of the claim that the statistic lies
+        above, and twice the smaller of it and its complement is a two-sided one.
+
+        Parameters
+        ----------
+        values
+            As in `interval`.
+        bound
+            In the unit of the statistic.
+
+        Returns
+        -------
+        float
+            Between 0 and 1; NaN where the interval is not estimable.
+
+        References
+        ----------
+        Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman and Hall 1993, chapter 14
+        (BCa) and section 12.3 (intervals and tests).
+        """
+        theta = np.asarray(values, dtype=np.float64)
+        if not np.isfinite(self.interval(theta).ci_low):
+            return float("nan")
+        jackknife, replicates = np.split(theta[1:], [self.n_jackknife])
+        defined = replicates[np.isfinite(replicates)]
+        least = 1 / (defined.size + 1)
+        below = (np.mean(defined < bound) + np.mean(defined <= bound)) / 2
+        share = float(np.clip(below, least, 1 - least))
+        constants = _bca_constants(float(theta[0]), jackknife, defined)
+        if constants is None:
+            return share
+        z0, acceleration = constants
+        w = float(ndtri(share)) - z0
+        if 1 + acceleration * w <= 0:
+            return least if w < 0 else 1 - least
+        return float(np.clip(ndtr(w / (1 + acceleration * w) - z0), least, 1 - least))
 
 
 def cluster_bootstrap(
@@ -253,9 +329,14 @@ def _fill_bootstrap(
     weights: Counts, stratum: npt.NDArray[np.generic], rng: np.random.Generator
 ) -> None:
     members = [np.flatnonzero(stratum == value) for value in np.unique(stratum)]
-    for row in weights:
-        drawn = [m[rng.integers(m.size, size=m.size)] for m in members]
-        row[:] = np.bincount(np.concatenate(drawn), minlength=row.size)
+    n = weights.shape[1]
+    rows = max(1, _DRAWN_AT_ONCE // n) if len(members) == 1 else 1
+    for start in range(0, len(weights), rows):
+        some = weights[start : start + rows]
+        # One call for many rows draws the same numbers as a call for each.
+        drawn = [m[rng.integers(m.size, size=(len(some), m.size))] for m in members]
+        cells = np.concatenate(drawn, axis=1) + n * np.arange(len(some))[:, None]
+        some[:] = np.bincount(cells.ravel(), minlength=some.size).reshape(some.shape)
 
 
 def _has_spread(defined: Floats, n_boot: int) -> bool:
@@ -264,16 +345,20 @@ def _has_spread(defined: Floats, n_boot: int) -> bool:
     return float(np.ptp(defined)) > _ROUNDING * max(1.0, float(np.abs(defined).max()))
 
 
-def _bca_levels(value: float, jackknife: Floats, defined: Floats, tails: Floats) -> Floats | None:
+def _bca_constants(value: float, jackknife: Floats, defined: Floats) -> tuple[float, float] | None:
+    """Bias and acceleration; None where either is not finite."""
     tie = _ROUNDING * max(1.0, abs(value))
     below = (np.mean(defined < value - tie) + np.mean(defined <= value + tie)) / 2
     influence = jackknife.mean() - jackknife
     scale = float(np.sum(influence**2)) ** 1.5
     if not (0 < below < 1 and np.isfinite(scale) and scale > 0):
         return None
-    z0 = ndtri(below)
+    return float(ndtri(below)), float(np.sum(influence**3)) / (6 * scale)
+
+
+def _bca_levels(tails: Floats, z0: float, acceleration: float) -> Floats | None:
     z = z0 + ndtri(tails)
-    shrink = 1 - float(np.sum(influence**3)) / (6 * scale) * z
+    shrink = 1 - acceleration * z
     if np.any(shrink <= 0):
         return None
     levels: Floats = ndtr(z0 + z / shrink)

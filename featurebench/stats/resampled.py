@@ -28,9 +28,11 @@ class TestResult:
     ci_low, ci_high
         Interval for the mean difference that belongs to the test, at level 1 - alpha.
     n
-        Differences used.
+        Differences, or patients, used.
     n_undefined
         Differences left out because they are NaN.
+    se
+        Standard error of the estimate.
     """
 
     name: str
@@ -42,6 +44,7 @@ class TestResult:
     ci_high: float
     n: int
     n_undefined: int = 0
+    se: float = float("nan")
 
     @property
     def estimable(self) -> bool:
@@ -118,14 +121,31 @@ def mean_test(
     kept = d[~np.isnan(d)]
     n, n_undefined = kept.size, int(d.size - kept.size)
     mean = float(kept.mean()) if n else float("nan")
+    constant = n < 2 or float(np.ptp(kept)) <= _ROUNDING * max(1.0, float(np.abs(kept).max()))
+    se = float("nan") if constant else float(np.sqrt((1 / n + overlap) * kept.var(ddof=1)))
     df = float(max(n - 1, 0))
-    if n < 2 or float(np.ptp(kept)) <= _ROUNDING * max(1.0, float(np.abs(kept).max())):
-        nan = float("nan")
-        return TestResult(name, mean, nan, df, nan, nan, nan, n, n_undefined)
-    se = float(np.sqrt((1 / n + overlap) * kept.var(ddof=1)))
+    return t_result(name, mean, se, df=df, alpha=alpha, n=n, n_undefined=n_undefined)
+
+
+def t_result(
+    name: str, estimate: float, se: float, *, df: float, alpha: float, n: int, n_undefined: int = 0
+) -> TestResult:
+    """Refer an estimate over its standard error to Student's t.
+
+    Parameters
+    ----------
+    name, estimate, df, n, n_undefined
+        As in `TestResult`.
+    se
+        Standard error of the estimate; NaN where it is not estimable, and then so is the test.
+    alpha
+        The interval has level 1 - alpha.
+    """
+    statistic = estimate / se
     half = float(stats.t.ppf(1 - alpha / 2, df)) * se
-    p = float(2 * stats.t.sf(abs(mean) / se, df))
-    return TestResult(name, mean, mean / se, df, p, mean - half, mean + half, n, n_undefined)
+    p = float(2 * stats.t.sf(abs(statistic), df))
+    low, high = estimate - half, estimate + half
+    return TestResult(name, estimate, statistic, df, p, low, high, n, n_undefined, se)
 
 
 def _check(d: npt.NDArray[np.float64], alpha: float) -> None:

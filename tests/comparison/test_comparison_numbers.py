@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,17 @@ from sklearn import metrics as skm
 from statsmodels.stats.multitest import multipletests
 
 from featurebench.comparison import Comparison, Contrast, compare
-from featurebench.comparison.contrasts import contrast_arms, decide
+from featurebench.comparison.arms import mean_over_repeats, sample_scores
+from featurebench.comparison.contrasts import Declared, contrast_arms
 from featurebench.comparison.design import Design
 from featurebench.metrics import METRICS
+
+OPPOSITE = {
+    "better": "worse",
+    "worse": "better",
+    "non-inferior": "not superior",
+    "not superior": "non-inferior",
+}
 
 if TYPE_CHECKING:
     from featurebench.results import ResultsTable, RunResult
@@ -52,6 +60,18 @@ def _run(results: ResultsTable, name: str) -> RunResult:
 
 def _contrast(comparison: Comparison, name: str) -> Contrast:
     return next(c for c in comparison.contrasts if c.arm_a == name)
+
+
+def _thinned(results: ResultsTable, kept: npt.NDArray[np.intp]) -> ResultsTable:
+    assert results.patients is not None
+    return replace(
+        results,
+        y_true=results.y_true[kept],
+        patients=results.patients[kept],
+        test_fold=results.test_fold[:, kept],
+        tile_ids=results.tile_ids[kept],
+        runs=tuple(replace(run, y_prob=run.y_prob[:, kept]) for run in results.runs),
+    )
 
 
 def test_scores_are_means_over_repeats_as_scikit_learn_computes_them(
@@ -112,28 +132,112 @@ def test_every_metric_has_a_value_and_an_interval_around_it(comparison: Comparis
         assert estimate.ci_low < estimate.value < estimate.ci_high
 
 
-def test_difference_and_interval_by_repeating_the_tiles_of_drawn_patients(
-    results: ResultsTable, comparison: Comparison
-) -> None:
-    contrast = _contrast(comparison, "a+full")
-    design = Design.of(results, n_boot=200, seed=0)
+def _difference(results: ResultsTable, rows: npt.NDArray[np.intp], score: Any) -> float:
+    """Mean over the two common repeats of the fine-tune's score minus the probe's, on some rows."""
     a, b = _run(results, "a+full"), _run(results, "a+logistic")
+    y_true = results.y_true[rows]
+    return float(
+        np.mean(
+            [
+                score(y_true, _called(a, r)[rows]) - score(y_true, _called(b, r)[rows])
+                for r in (0, 1)
+            ]
+        )
+    )
+
+
+def test_difference_and_interval_by_repeating_the_tiles_of_drawn_patients(
+    results: ResultsTable,
+) -> None:
+    contrast = _contrast(compare(results, metric="kappa", n_boot=200), "a+full")
+    design = Design.of(results, n_boot=200, seed=0)
     assert results.patients is not None
-    differences = []
-    for weights in design.resamples.weights:
-        rows = np.repeat(np.arange(len(results.y_true)), weights[results.patients])
-        by_repeat = [
-            skm.balanced_accuracy_score(results.y_true[rows], _called(a, r)[rows])
-            - skm.balanced_accuracy_score(results.y_true[rows], _called(b, r)[rows])
-            for r in range(2)
-        ]
-        differences.append(np.mean(by_repeat))
+    differences = [
+        _difference(
+            results,
+            np.repeat(np.arange(len(results.y_true)), weights[results.patients]),
+            skm.cohen_kappa_score,
+        )
+        for weights in design.resamples.weights
+    ]
     expected = design.resamples.interval(differences)
     assert contrast.difference == pytest.approx(expected.value)
     assert (contrast.ci_low, contrast.ci_high) == pytest.approx(
         (expected.ci_low, expected.ci_high), abs=1e-9
     )
     assert contrast.interval == "BCa bootstrap over patients"
+    assert contrast.by_patients.se == pytest.approx(np.std(differences[-200:], ddof=1))
+
+
+def test_accuracy_is_tested_by_the_means_of_patients(results: ResultsTable) -> None:
+    contrast = _contrast(compare(results, metric="accuracy", n_boot=20), "a+full")
+    assert results.patients is not None
+    means = [
+        _difference(results, np.flatnonzero(results.patients == patient), skm.accuracy_score)
+        for patient in range(25)
+    ]
+    expected = stats.ttest_1samp(means, 0)
+    low, high = expected.confidence_interval(0.95)
+    assert contrast.by_patients.p_value == pytest.approx(expected.pvalue)
+    assert (contrast.difference, contrast.ci_low, contrast.ci_high) == pytest.approx(
+        (np.mean(means), low, high)
+    )
+    narrow = expected.confidence_interval(0.90)
+    assert (contrast.by_patients.narrow_low, contrast.by_patients.narrow_high) == pytest.approx(
+        narrow
+    )
+    assert contrast.p_patient_better == pytest.approx(np.mean(np.sign(np.round(means, 9)) + 1) / 2)
+    flips = stats.permutation_test(
+        (means, np.zeros(25)),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
+    )
+    assert contrast.permutation_p == pytest.approx(flips.pvalue, abs=0.03)
+
+
+def test_balanced_accuracy_of_uneven_patients_has_the_right_estimate_and_error() -> None:
+    results = draw_results([arm("a"), arm("b", "finetune", 1.6)], Cohort(n_patients=30, n_folds=5))
+    kept = np.sort(np.random.default_rng(1).permutation(len(results.y_true))[:110])
+    results = _thinned(results, kept)
+    contrast = compare(results, n_boot=4000).contrasts[0]
+    a, b = results.runs[1], results.runs[0]
+    expected = np.mean(
+        [
+            skm.balanced_accuracy_score(results.y_true, _called(a, r))
+            - skm.balanced_accuracy_score(results.y_true, _called(b, r))
+            for r in range(3)
+        ]
+    )
+    assert contrast.difference == pytest.approx(expected)
+    design = Design.of(results, n_boot=4000, seed=0)
+    samples = [mean_over_repeats(sample_scores(design, run, "balanced_accuracy")) for run in (a, b)]
+    bootstrap = np.std((samples[0] - samples[1])[-4000:], ddof=1)
+    assert contrast.by_patients.se == pytest.approx(bootstrap, rel=0.12)
+
+
+def test_auc_over_patients_agrees_with_their_bootstrap() -> None:
+    results = draw_results(
+        [arm("a"), arm("b", "finetune", 1.6)], Cohort(n_patients=40, n_folds=4, n_repeats=2)
+    )
+    contrast = compare(results, metric="roc_auc", n_boot=20).contrasts[0]
+    design = Design.of(results, n_boot=4000, seed=0)
+    samples = [mean_over_repeats(sample_scores(design, run, "roc_auc")) for run in results.runs]
+    assert contrast.difference == pytest.approx(samples[1][0] - samples[0][0])
+    bootstrap = np.std((samples[1] - samples[0])[-4000:], ddof=1)
+    assert contrast.by_patients.se == pytest.approx(bootstrap, rel=0.15)
+
+
+def test_auc_of_three_classes_agrees_with_the_bootstrap() -> None:
+    cohort = Cohort(n_classes=3, n_patients=90, n_folds=3, n_repeats=2)
+    results = draw_results([arm("a"), arm("b", "finetune", 1.6)], cohort)
+    contrast = compare(results, metric="roc_auc", n_boot=20).contrasts[0]
+    design = Design.of(results, n_boot=4000, seed=0)
+    samples = [mean_over_repeats(sample_scores(design, run, "roc_auc")) for run in results.runs]
+    assert contrast.difference == pytest.approx(samples[1][0] - samples[0][0])
+    bootstrap = np.std((samples[1] - samples[0])[-4000:], ddof=1)
+    assert contrast.by_patients.se == pytest.approx(bootstrap, rel=0.15)
 
 
 def test_corrected_test_from_the_scores_of_the_common_folds(
@@ -150,17 +254,40 @@ def test_corrected_test_from_the_scores_of_the_common_folds(
         ]
     )
     t = d.mean() / np.sqrt((1 / 8 + 1 / 3) * d.var(ddof=1))
-    assert contrast.statistic == pytest.approx(t)
-    assert contrast.p_value == pytest.approx(2 * stats.t.sf(abs(t), 7))
-    assert contrast.test_difference == pytest.approx(d.mean())
-    assert (contrast.df, contrast.n_repeats, contrast.n_folds) == (7, 2, 4)
+    found = contrast.by_folds
+    assert found.statistic == pytest.approx(t)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), 7))
+    assert found.difference == pytest.approx(d.mean())
+    assert (found.df, contrast.n_repeats, contrast.n_folds) == (7, 2, 4)
+    sides = [
+        stats.t.sf((d.mean() + 0.01) / found.se, 7),
+        stats.t.cdf((d.mean() - 0.01) / found.se, 7),
+    ]
+    assert found.p_equivalent == pytest.approx(max(sides))
 
 
-def test_p_values_are_adjusted_over_all_contrasts(comparison: Comparison) -> None:
+def test_a_claim_needs_the_larger_p_value_and_enough_patients(comparison: Comparison) -> None:
+    contrast = _contrast(comparison, "a+full")
+    by_folds, by_patients = contrast.by_folds, contrast.by_patients
+    assert contrast.rule == "both tests"
+    assert contrast.p_value == max(by_folds.p_value, by_patients.p_value)
+    reach = [
+        (stats.t.ppf(0.975, each.df) + stats.t.ppf(0.8, each.df)) * each.se
+        for each in (by_folds, by_patients)
+    ]
+    assert contrast.detectable == pytest.approx(max(reach))
+    assert contrast.n_needed == int(np.ceil(25 * (max(reach) / 0.01) ** 2))
+    assert contrast.p_worse + contrast.p_practical + contrast.p_better == pytest.approx(1)
+
+
+def test_p_values_are_adjusted_over_all_but_the_primary_contrast(comparison: Comparison) -> None:
+    assert [c.arm_a for c in comparison.contrasts] == ["a+full", "a+knn", "dummy"]
+    assert [c.primary for c in comparison.contrasts] == [True, False, False]
+    assert comparison.primary == comparison.contrasts[0]
     raw = [contrast.p_value for contrast in comparison.contrasts]
     adjusted = [contrast.p_adjusted for contrast in comparison.contrasts]
-    assert [c.arm_a for c in comparison.contrasts] == ["a+full", "a+knn", "dummy"]
-    np.testing.assert_allclose(adjusted, multipletests(raw, method="holm")[1])
+    np.testing.assert_allclose(adjusted[1:], multipletests(raw[1:], method="holm")[1])
+    assert adjusted[0] == raw[0]
 
 
 def test_cost_ratio_is_that_of_the_common_repeats(comparison: Comparison) -> None:
@@ -180,13 +307,7 @@ def test_test_train_ratio_counts_patients_of_any_size(holdout: bool) -> None:
     results = draw_results([arm("a")], cohort)
     rng = np.random.default_rng(0)
     kept = np.sort(rng.permutation(len(results.y_true))[:100])
-    assert results.patients is not None
-    thinned = replace(
-        results,
-        y_true=results.y_true[kept],
-        patients=results.patients[kept],
-        test_fold=results.test_fold[:, kept],
-    )
+    thinned = _thinned(results, kept)
     design = Design.of(thinned, n_boot=10, seed=0)
     if holdout:
         first = thinned.test_fold[0] == 0
@@ -202,37 +323,12 @@ def test_test_train_ratio_counts_patients_of_any_size(holdout: bool) -> None:
 def test_every_tile_is_its_own_unit_without_patients() -> None:
     cohort = Cohort(n_patients=12, known_patients=False)
     comparison = compare(draw_results(ARMS, cohort), n_boot=50)
-    assert comparison.contrasts[0].interval.endswith("over tiles")
+    assert comparison.contrasts[0].by_patients.unit == "tiles"
     assert not comparison.arm("a+logistic").patient_metrics
     grouped = compare(draw_results(ARMS, replace(cohort, known_patients=True)), n_boot=50)
-    assert comparison.contrasts[0].p_value == pytest.approx(grouped.contrasts[0].p_value, rel=0.05)
-
-
-def _oriented(metric: str, **numbers: float) -> Contrast:
-    results = draw_results([arm("a"), arm("b", signal=1.5)], Cohort(n_patients=8, n_folds=2))
-    contrast = compare(results, metric=metric, n_boot=20).contrasts[0]
-    return replace(contrast, **numbers)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("metric", "ends", "by_test", "p", "expected"),
-    [
-        ("accuracy", (0.01, 0.05), 0.03, 0.01, "better"),
-        ("accuracy", (-0.05, -0.01), -0.03, 0.01, "worse"),
-        ("brier", (-0.05, -0.01), -0.03, 0.01, "better"),
-        ("brier", (0.01, 0.05), 0.03, 0.01, "worse"),
-        ("accuracy", (0.01, 0.05), 0.03, 0.05, "not resolved"),
-        ("accuracy", (-0.01, 0.05), 0.03, 0.01, "not resolved"),
-        ("accuracy", (0.01, 0.05), -0.03, 0.01, "not resolved"),
-        ("accuracy", (0.01, 0.05), 0.03, np.nan, "not resolved"),
-        ("accuracy", (np.nan, np.nan), 0.03, 0.01, "not resolved"),
-    ],
-)
-def test_better_needs_test_and_interval_on_the_same_side(
-    metric: str, ends: tuple[float, float], by_test: float, p: float, expected: str
-) -> None:
-    contrast = _oriented(metric, ci_low=ends[0], ci_high=ends[1], test_difference=by_test)
-    assert decide(contrast, p, 0.05) == expected
+    ours, theirs = (each.contrasts[0].by_folds.p_value for each in (comparison, grouped))
+    assert ours == pytest.approx(theirs, rel=0.05)
+    assert comparison.contrasts[0].n_needed is None
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss"])
@@ -265,12 +361,11 @@ def test_swapping_the_arms_flips_the_sign_and_nothing_else(
     one, other = (
         compare(results, metric=metric, reference=name, n_boot=100).contrasts[0] for name in "ab"
     )
-    opposite = {"better": "worse", "worse": "better"}.get(other.outcome, other.outcome)
-    assert one.outcome == opposite
+    assert one.outcome == OPPOSITE.get(other.outcome, other.outcome)
     np.testing.assert_allclose(one.p_value, other.p_value)
     np.testing.assert_allclose(
-        [one.difference, one.ci_low, one.ci_high, one.test_ci_low],
-        [-other.difference, -other.ci_high, -other.ci_low, -other.test_ci_high],
+        [one.difference, one.ci_low, one.ci_high, one.by_folds.ci_low, one.p_better],
+        [-other.difference, -other.ci_high, -other.ci_low, -other.by_folds.ci_high, other.p_worse],
         atol=1e-10,
     )
 
@@ -317,10 +412,9 @@ def test_equally_good_arms_are_rarely_called_better_or_worse() -> None:
 
 
 def _claims(design: Design, results: ResultsTable) -> int:
-    contrasts = contrast_arms(
-        design, results.runs, results.runs[0], metric="accuracy", margin=0.01, alpha=0.05
-    )
-    return sum(contrast.outcome != "not resolved" for contrast in contrasts)
+    declared = Declared("accuracy", 0.01, 0.05, "b")
+    contrasts = contrast_arms(design, results.runs, results.runs[0], declared)
+    return sum(contrast.outcome in {"better", "worse"} for contrast in contrasts)
 
 
 def test_identical_arms_are_not_resolved_and_not_estimable() -> None:
@@ -330,7 +424,7 @@ def test_identical_arms_are_not_resolved_and_not_estimable() -> None:
     assert contrast.difference == 0
     assert np.isnan([contrast.p_value, contrast.p_adjusted, contrast.ci_low]).all()
     assert contrast.outcome == "not resolved"
-    assert not contrast.within_margin
+    assert contrast.relevance == "open"
 
 
 def test_folds_of_one_class_are_counted_for_auc() -> None:
@@ -342,13 +436,4 @@ def test_folds_of_one_class_are_counted_for_auc() -> None:
     undefined = comparison.arm("a").undefined_folds
     assert (undefined["accuracy"], undefined["roc_auc"]) == (0, 4)
     contrast = comparison.contrasts[0]
-    assert (contrast.undefined_folds, contrast.n_folds, contrast.df) == (4, 3, 1)
-
-
-def test_the_margin_is_held_against_the_interval() -> None:
-    results = draw_results([arm("a"), arm("b")])
-    contrast = compare(results, n_boot=100, margin=0.0).contrasts[0]
-    wide = max(abs(contrast.ci_low), abs(contrast.ci_high))
-    assert not contrast.within_margin
-    assert compare(results, n_boot=100, margin=wide).contrasts[0].within_margin
-    assert not compare(results, n_boot=100, margin=0.99 * wide).contrasts[0].within_margin
+    assert (contrast.undefined_folds, contrast.n_folds, contrast.by_folds.df) == (4, 3, 1)

@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 
     from featurebench.results import ResultsTable, RunResult
 
-ALL = ["paired_t", "anova", "mcnemar", "cochran_q"]
+FOUR = ["paired_t", "anova", "mcnemar", "cochran_q"]
+FURTHER = [
+    "wilcoxon",
+    "five_by_two_t",
+    "five_by_two_f",
+    "clustered_mcnemar",
+    "delong",
+    "obuchowski",
+    "stuart_maxwell",
+    "kappa",
+    "hand_till",
+]
+ALL = FOUR + FURTHER
 ARMS = [
     arm("a+logistic"),
     arm("a+full", "finetune", 1.6, n_repeats=2),
@@ -76,7 +88,7 @@ def test_paired_t_is_that_of_scipy_on_the_folds_both_arms_have(
         assert pair.p_value == pytest.approx(expected.pvalue)
         assert (pair.statistic, pair.df) == pytest.approx((expected.statistic, expected.df))
         assert pair.difference == pytest.approx((scores - reference[: len(scores)]).mean())
-        assert pair.p_value < pair.p_corrected == contrast.p_value
+        assert pair.p_value < pair.p_corrected == contrast.by_folds.p_value
         assert pair.p_adjusted == contrast.p_adjusted
         assert (pair.only_a, pair.only_b) == (None, None)
 
@@ -142,11 +154,13 @@ def test_each_is_computed_once_in_the_order_asked_for(results: ResultsTable) -> 
 
 
 def test_each_warns_and_cites() -> None:
-    assert list(OFFERED) == ALL
-    for test in OFFERED.values():
+    assert sorted(OFFERED) == sorted(ALL)
+    for name, test in OFFERED.items():
+        assert name == test.name
         assert "independent" in test.warning
         assert "Dietterich 1998" in test.warning
         assert ("Nadeau and Bengio 2003" in test.warning) == (test.unit == "folds")
+        assert ("not for training again" in test.warning) == (test.unit != "folds")
         assert "significant" not in test.warning
         assert (test.pairs, test.over_arms, test.not_run) == ((), None, "")
 
@@ -155,7 +169,7 @@ def test_one_test_set_has_no_tests_over_folds() -> None:
     results = draw_results(ARMS[:3], Cohort(n_repeats=1, holdout=True))
     results = replace(results, runs=tuple(replace(r, y_prob=r.y_prob[:1]) for r in results.runs))
     comparison = compare(results, n_boot=50, tests=ALL)
-    for name in ("paired_t", "anova"):
+    for name in ("paired_t", "anova", "wilcoxon"):
         test = _offered(comparison, name)
         assert test.not_run == "the plan has one test set, and it needs several folds"
         assert (test.pairs, test.over_arms) == ((), None)
@@ -175,12 +189,15 @@ def test_several_holdouts_are_several_folds() -> None:
 
 
 def test_too_few_arms_are_named() -> None:
-    alone = compare(draw_results(ARMS[:1]), n_boot=50, tests=ALL)
+    alone = compare(draw_results(ARMS[:1]), n_boot=50, tests=FOUR)
     assert [test.not_run for test in alone.offered] == [
         "there is only the reference",
         "there are fewer than two arms besides baselines",
     ] * 2
-    with_dummy = compare(draw_results([ARMS[0], ARMS[3]]), n_boot=50, tests=ALL)
+    further = compare(draw_results(ARMS[:1]), n_boot=50, tests=FURTHER)
+    for test in further.offered:
+        assert test.each_arm or test.not_run == "there is only the reference"
+    with_dummy = compare(draw_results([ARMS[0], ARMS[3]]), n_boot=50, tests=FOUR)
     assert [bool(test.not_run) for test in with_dummy.offered] == [False, True] * 2
 
 

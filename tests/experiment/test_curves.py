@@ -10,7 +10,7 @@ import pytest
 from featurebench.config import load_config
 from featurebench.errors import ConfigError
 from featurebench.experiment import Console, embed_tiles, probe_arms, report
-from featurebench.experiment.verdict import read_summary
+from featurebench.experiment.freshness import read_summary
 from featurebench.results import load_curve
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The report in a real browser: no errors, sorting, dark mode, phone width, print."""
+"""The report in a real browser: no errors, accessibility, sorting, links, dark mode, print."""
 
 from __future__ import annotations
 
@@ -89,17 +89,65 @@ def test_page_never_scrolls_sideways(
 ) -> None:
     page = visit(reports[name], viewport=viewport)
     assert overflow(page) == 0
-    assert page.locator("svg.chart").count() > 15
+    assert page.locator("svg.chart, svg.rowplot").count() > 25
 
 
-def test_first_screen_has_verdict_arms_and_differences(
-    visit: Any, reports: dict[str, Path]
+@pytest.mark.parametrize("name", ["two", "four", "anonymous", "full"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_no_rule_of_accessibility_is_broken(
+    name: str, scheme: str, viewport: dict[str, int], visit: Any, reports: dict[str, Path]
 ) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    page = visit(reports[name], viewport=viewport, color_scheme=scheme)
+    page.locator("#expand").click()
+    broken = axe.Axe().run(page).response["violations"]
+    assert [(rule["id"], [node["target"] for node in rule["nodes"][:3]]) for rule in broken] == []
+
+
+def test_first_screen_has_the_answer_and_its_figure(visit: Any, reports: dict[str, Path]) -> None:
     page = visit(reports["two"])
-    for selector in (".verdict", "#arms", "svg.forest"):
+    for selector in (".answer", ".primary"):
         box = page.locator(selector).bounding_box()
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= DESKTOP["height"], selector
+
+
+def test_arms_names_never_meet_their_marks(visit: Any, reports: dict[str, Path]) -> None:
+    for viewport in (DESKTOP, PHONE):
+        page = visit(reports["four"], viewport=viewport)
+        overlaps = page.eval_on_selector_all(
+            ".rows tbody tr",
+            """rows => rows.filter(row => {
+                const name = row.cells[0].querySelector('.arm');
+                if (!name || !row.cells[1].offsetHeight) return false;
+                const a = name.getBoundingClientRect();
+                return [...row.cells[1].querySelectorAll('line.whisker, circle')].some(mark => {
+                    const b = mark.getBoundingClientRect();
+                    return a.right > b.left && b.right > a.left && a.bottom > b.top
+                        && b.bottom > a.top;
+                });
+            }).length""",
+        )
+        assert overlaps == 0
+        assert page.locator(".forest circle").count() > 10
+
+
+def test_text_of_marks_is_not_smaller_on_a_phone(visit: Any, reports: dict[str, Path]) -> None:
+    page = visit(reports["two"], viewport=PHONE)
+    sizes = page.eval_on_selector_all(
+        "main *",
+        """all => all.filter(e => e.checkVisibility() && [...e.childNodes].some(
+            n => n.nodeType === 3 && n.data.trim())).map(e => {
+            const svg = e.closest('svg[viewBox]');
+            const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+            return parseFloat(getComputedStyle(e).fontSize) * scale;
+        })""",
+    )
+    assert len(sizes) > 200
+    assert min(sizes) >= 11
 
 
 def test_arms_sort_on_click_and_by_key(visit: Any, reports: dict[str, Path]) -> None:
@@ -139,6 +187,103 @@ def test_dark_follows_the_system_and_the_button(visit: Any, reports: dict[str, P
     assert background(visit(reports["two"], color_scheme="dark")) == dark
 
 
+def test_dark_is_kept(visit: Any, reports: dict[str, Path]) -> None:
+    page = visit(reports["two"], color_scheme="light")
+    page.locator("#theme").press("Enter")
+    dark = background(page)
+    page.reload()
+    assert background(page) == dark
+    assert page.locator("#theme").text_content() == "Light"
+
+
+def test_a_number_leads_to_its_tiles(visit: Any, reports: dict[str, Path]) -> None:
+    page = visit(reports["two"])
+    links = page.locator(".matrix a")
+    assert links.count() > 4
+    targets = [str(link.get_attribute("href")) for link in links.all()]
+    hidden = [not page.locator(target).is_visible() for target in targets]
+    assert True in hidden
+    assert False in hidden
+    for is_hidden in (True, False):
+        place = hidden.index(is_hidden)
+        links.nth(place).click()
+        target = page.locator(targets[place])
+        target.wait_for(state="visible")
+        page.wait_for_function(
+            "id => { const box = document.querySelector(id).getBoundingClientRect();"
+            " return box.top >= 0 && box.top < innerHeight; }",
+            arg=targets[place],
+        )
+
+
+def test_an_address_with_a_place_opens_it(visit: Any, reports: dict[str, Path]) -> None:
+    page = visit(reports["two"])
+    target = page.locator("details dt[id^=tiles]").first.get_attribute("id")
+    page.goto(f"{reports['two'].as_uri()}#{target}")
+    page.reload()
+    assert page.locator(f"#{target}").is_visible()
+
+
+def test_one_arm_can_be_highlighted_throughout(visit: Any, reports: dict[str, Path]) -> None:
+    page = visit(reports["two"])
+    arm = page.locator("#lit option").nth(2).get_attribute("value")
+    page.locator("#lit").select_option(arm)
+    assert page.locator("#differences tr.lit").count() == 2
+    assert page.locator("#scores tr.lit").count() >= 3
+    assert page.locator(".matrices figure.lit").count() == 1
+    page.locator("#lit").select_option("")
+    assert page.locator(".lit").count() == 0
+
+
+def test_everything_expands_and_collapses(visit: Any, reports: dict[str, Path]) -> None:
+    page = visit(reports["two"])
+    button = page.locator("#expand")
+    total = page.locator("main details").count()
+    assert total > 2
+    button.click()
+    assert page.locator("main details[open]").count() == total
+    assert button.text_content() == "Collapse all"
+    button.click()
+    assert page.locator("main details[open]").count() == 0
+
+
+def test_contents_lead_to_every_section_and_follow_the_reading(
+    visit: Any, reports: dict[str, Path]
+) -> None:
+    for viewport in (DESKTOP, PHONE):
+        page = visit(reports["two"], viewport=viewport, reduced_motion="reduce")
+        sections = [section.get_attribute("id") for section in page.locator("main section").all()]
+        links = [str(link.get_attribute("href"))[1:] for link in page.locator("nav a").all()]
+        assert links == sections
+        page.locator("nav a", has_text="Subgroups").click()
+        page.wait_for_selector('nav a[href="#subgroups"][aria-current]')
+        assert page.locator("nav [aria-current]").count() == 1
+        box = page.locator("#subgroups-title").bounding_box()
+        assert 0 <= box["y"] < viewport["height"] / 2
+        assert page.locator("nav a", has_text="Subgroups").is_visible()
+
+
+def test_only_what_scrolls_is_a_stop_of_the_tab_key(visit: Any, reports: dict[str, Path]) -> None:
+    page = visit(reports["two"], viewport=PHONE)
+    page.wait_for_function("document.querySelector('.matrix').parentElement.tabIndex < 0")
+    wrong = page.eval_on_selector_all(
+        ".scroll",
+        "all => all.filter(e => e.checkVisibility()"
+        " && (e.scrollWidth > e.clientWidth) !== (e.tabIndex === 0)).length",
+    )
+    assert wrong == 0
+
+
+def test_first_column_stays_in_sight_on_a_phone(visit: Any, reports: dict[str, Path]) -> None:
+    page = visit(reports["two"], viewport=PHONE)
+    table = page.locator(".metrics").first
+    head = table.locator("tbody th").first
+    before = head.bounding_box()
+    table.evaluate("table => { table.parentElement.scrollLeft = 200; }")
+    assert head.bounding_box()["x"] == pytest.approx(before["x"], abs=1)
+    assert table.locator("tbody td").first.bounding_box()["x"] < before["x"] + before["width"]
+
+
 def test_print_is_light_complete_and_without_controls(visit: Any, reports: dict[str, Path]) -> None:
     page = visit(reports["two"], color_scheme="dark", viewport={"width": 688, "height": 1000})
     page.locator("#theme").click()
@@ -148,14 +293,21 @@ def test_print_is_light_complete_and_without_controls(visit: Any, reports: dict[
     assert not page.locator("#theme").is_visible()
     assert not page.locator("nav").is_visible()
     assert overflow(page) == 0
+    closed = page.locator("main details:not([open])")
+    assert closed.count() > 2
+    heights = closed.evaluate_all("all => all.map(each => each.getBoundingClientRect().height)")
+    assert min(heights) > 60
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
 def test_reads_without_scripts(visit: Any, reports: dict[str, Path]) -> None:
     page = visit(reports["two"], java_script_enabled=False)
     assert not page.locator("#theme").is_visible()
+    assert not page.locator(".tools").is_visible()
     assert page.locator("#arms tbody tr").count() == 10
-    assert page.locator("svg.forest circle").count() > 0
+    assert page.locator(".forest circle").count() > 10
+    page.locator("summary").first.click()
+    assert page.locator("details[open]").count() == 1
 
 
 def test_injected_script_does_not_run(

@@ -59,6 +59,14 @@ def test_roc_of_many_classes_is_the_mean_of_one_versus_rest() -> None:
     assert np.all(np.diff(curve["tpr"]) >= 0)
 
 
+def test_mean_roc_of_few_tiles_lies_no_higher_than_its_steps() -> None:
+    y, p = draw(45, 3, seed=2)
+    curve = diagnostics.roc_curve(y, p, ("a", "b", "c"))
+    assert curve is not None
+    area = auc(curve["fpr"], curve["tpr"])
+    assert area == pytest.approx(roc_auc_score(y, p, multi_class="ovr"), abs=5e-3)
+
+
 def test_roc_of_one_class_is_undefined() -> None:
     assert diagnostics.roc_curve(np.zeros(5, np.int64), np.full((5, 2), 0.5), TWO) is None
 

@@ -69,18 +69,20 @@ def test_naive_p_values_stand_beside_the_corrected_ones(summary: dict[str, Any],
         contrast = contrasts[row["arm"]]
         for key in ("difference", "ci_low", "ci_high"):
             assert row[key] == contrast[key]
-        assert (row["p_corrected"], row["p_adjusted"]) == (
-            contrast["p_value"],
-            contrast["p_adjusted"],
-        )
+        assert row["p_corrected"] == contrast["by_folds"]["p_value"]
+        assert row["p_patients"] == contrast["by_patients"]["p_value"]
+        assert row["p_adjusted"] == contrast["p_adjusted"]
         assert row["tests"]["paired_t"]["p_value"] < row["p_corrected"]
     part = section_of(html)
-    assert part.count('<th scope="row"') == len(contrasts)
+    assert part.count('<th scope="row"') == 2 * len(contrasts)
     assert 'href="#offered"' in html
-    head = words(part[part.index("<thead>") : part.index("</thead>")])
-    assert head == (
-        "Arm Difference (95 % CI) Corrected t, p Paired t over folds, p McNemar on tiles, p"
-    )
+    heads = [words(text) for text in re.findall(r"<thead>(.*?)</thead>", part, re.DOTALL)]
+    assert heads == [
+        "Arm Difference (95 % CI) Corrected t, p Paired t over folds, p",
+        "Arm Difference (95 % CI) Corrected t, p McNemar on tiles, p",
+    ]
+    titles = [words(text) for text in re.findall(r"<h3.*?</h3>", part, re.DOTALL)]
+    assert titles[:2] == ["Folds taken as independent", "Tiles taken as independent"]
 
 
 def test_every_p_value_has_its_difference_and_interval_in_the_row(html: str) -> None:
@@ -196,5 +198,5 @@ def test_page_with_the_section_never_scrolls_sideways(html: str, tmp_path: Path)
             page.goto(file.as_uri())
             root = "document.documentElement"
             assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") == 0
-            assert page.locator("#offered table").count() == 1
+            assert page.locator("#offered table").count() == 2
         browser.close()

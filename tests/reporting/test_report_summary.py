@@ -70,8 +70,8 @@ def test_promised_keys_are_there(summary: dict[str, Any]) -> None:
         assert set(arm["amortised_cost"]) == set(arm["cost"]) == set(arm["extraction_share"])
     for contrast in summary["comparisons"]:
         assert {
-            "arm_a", "arm_b", "metric", "difference", "ci_low", "ci_high", "test", "p_value",
-            "p_adjusted",
+            "arm_a", "arm_b", "metric", "difference", "ci_low", "ci_high", "by_folds",
+            "by_patients", "p_value", "p_adjusted", "outcome", "relevance",
         } <= set(contrast)  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_survives_json_unchanged(name: str, request: pytest.FixtureRequest) -> N
 def test_undefined_numbers_are_none(summary: dict[str, Any]) -> None:
     contrast = next(c for c in summary["comparisons"] if c["arm_a"] == "dummy")
     assert contrast["p_value"] is None
-    assert contrast["statistic"] is None
+    assert contrast["by_folds"]["statistic"] is None
 
 
 def test_json_ready_knows_what_comes() -> None:
@@ -336,3 +336,9 @@ class TestLimits:
         contrast = summary["comparisons"][0] | {"outcome": "not resolved"}
         limits = limits_of(summary | {"comparisons": [contrast]})
         assert any("1 of 1 difference is not resolved; it does" in limit for limit in limits)
+
+    def test_differences_that_support_no_claim_are_said_to(self, summary: dict[str, Any]) -> None:
+        assert not any("supports a claim" in limit for limit in summary["limits"])
+        contrast = summary["comparisons"][0] | {"outcome": "not claimed"}
+        limits = limits_of(summary | {"comparisons": [contrast]})
+        assert any("none of them supports a claim" in limit for limit in limits)

@@ -10,6 +10,7 @@ from report_cases import ReportCase, draw_case
 
 from featurebench.reporting import summarize
 from featurebench.reporting.render import render_html
+from featurebench.reporting.turning import turn_in_verdict
 from featurebench.results import Cost, CurvePoint, LearningCurve
 
 if TYPE_CHECKING:
@@ -114,3 +115,43 @@ def test_probes_alone_have_no_turning_point(case: ReportCase) -> None:
     curves[1] = replace(curves[1], full_tiles=200.0)
     learning = summarize(**vars(case), curves=curves)["few_labels"]
     assert learning["panels"][0]["crossing"] is None
+
+
+@pytest.mark.parametrize(
+    ("tuned", "expected"),
+    [
+        (
+            lambda i, draw: 0.65 + 0.05 * (i - draw / 2),
+            "lies above that of the probe from about 5 patients on (80 % of the draws: 4 to 5); ",
+        ),
+        (
+            lambda _i, _draw: 0.9,
+            "lies above that of the probe at all sizes tried, 2 to 16 patients; ",
+        ),
+        (lambda _i, _draw: 0.6, "does not end above that of the probe (2 to 16 patients); "),
+    ],
+)
+def test_the_verdict_has_a_sentence_on_the_curves(
+    case: ReportCase, tuned: Callable[[int, int], float], expected: str
+) -> None:
+    sentence = turn_in_verdict(section(case, tuned), "balanced_accuracy")
+    assert sentence == (
+        f"The mean learning curve of fine-tuning {expected}this is described, not tested."
+    )
+
+
+def test_the_verdict_of_the_summary_ends_with_that_sentence(case: ReportCase) -> None:
+    summary = case.summary()
+    assert summary["verdict"] == case.comparison.verdict
+    ids = [next(a["id"] for a in summary["arms"] if a["kind"] == k) for k in ("probe", "finetune")]
+    curves = [curve_of(arm, lambda _i, _draw: 0.7, 16.0) for arm in ids]
+    verdict = summarize(**vars(case), curves=curves)["verdict"]
+    assert verdict.startswith(f"{case.comparison.verdict} The mean learning curve of fine-tuning ")
+
+
+def test_curves_of_another_metric_or_one_kind_say_nothing_of_the_verdict(case: ReportCase) -> None:
+    learning = section(case, lambda _i, _draw: 0.9)
+    assert turn_in_verdict(learning, "roc_auc") == ""
+    assert turn_in_verdict(None, "balanced_accuracy") == ""
+    without = [panel | {"crossing": None} for panel in learning["panels"]]
+    assert turn_in_verdict(learning | {"panels": without}, "balanced_accuracy") == ""

@@ -8,10 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from statsmodels.formula.api import ols
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from stat_cases import read_cases
+from statsmodels.formula.api import mixedlm, ols
 from statsmodels.stats.anova import anova_lm
 
-from featurebench.stats import Components, crossed_components
+from featurebench.stats import Components, crossed_components, patient_split_components
 
 Floats = npt.NDArray[np.float64]
 
@@ -112,3 +116,97 @@ def test_factors_may_change_places_and_scores_their_unit() -> None:
 def test_refuses_what_has_no_components(scores: list[float], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         crossed_components(scores)
+
+
+def draw_patients(sds: dict[str, float], rng: np.random.Generator) -> Floats:
+    """Values of 3 seeds, 6 splits and 12 patients; each set of factors has its own deviation."""
+    sizes = {"s": 3, "r": 6, "p": 12}
+    values: Floats = np.zeros(tuple(sizes.values()))
+    for factors, sd in sds.items():
+        values = values + sd * rng.normal(size=[n if f in factors else 1 for f, n in sizes.items()])
+    return values
+
+
+def test_patients_and_splits_equal_two_crossed_factors() -> None:
+    y = draw(5, 20, (0.1, 0.3, 0.2), np.random.default_rng(4))
+    found, reference = patient_split_components(y), crossed_components(y)
+    assert found.splits == pytest.approx(reference.seeds)
+    assert found.patients == pytest.approx(reference.folds)
+    assert found.residual == pytest.approx(reference.residual)
+    assert math.isnan(found.seeds)
+    assert found.total == pytest.approx(reference.total)
+    assert (found.n_patients, found.n_left_out) == (20, 0)
+
+
+def test_ergostool_has_the_components_of_lme4() -> None:
+    case = read_cases()["rm_anova_mixedlm_ergoStool"]
+    found = patient_split_components(np.array(case["inputs"]["table"]).T)
+    expected, within = case["expected"], case["tolerance"]
+    assert math.sqrt(found.patients) == pytest.approx(expected["sd_subject"], abs=within)
+    assert math.sqrt(found.residual) == pytest.approx(expected["sd_residual"], abs=within)
+
+
+def test_equals_the_mixed_model_of_statsmodels() -> None:
+    # Its warning of a boundary looks at variances below 0.01, whatever the unit.
+    y = draw(6, 12, (2.0, 3.0, 1.0), np.random.default_rng(0))
+    splits, patients = np.indices(y.shape)
+    table = pd.DataFrame(
+        {"y": y.ravel(), "split": splits.ravel(), "patient": patients.ravel(), "all": 1}
+    )
+    parts = {"patient": "0 + C(patient)", "split": "0 + C(split)"}
+    fit = mixedlm("y ~ 1", table, groups="all", vc_formula=parts).fit(reml=True)
+    found = patient_split_components(y)
+    assert (found.patients, found.splits) == pytest.approx(tuple(fit.vcomp), rel=1e-3)
+    assert found.residual == pytest.approx(fit.scale, rel=1e-3)
+
+
+def test_finds_known_components_of_patients_splits_and_seeds() -> None:
+    rng = np.random.default_rng(6)
+    sds = {"p": 0.3, "r": 0.2, "s": 0.25, "rp": 0.1, "sp": 0.15, "sr": 0.05, "srp": 0.1}
+    found = [patient_split_components(draw_patients(sds, rng)) for _ in range(1500)]
+    assert np.mean([each.patients for each in found]) == pytest.approx(0.09, rel=0.05)
+    assert np.mean([each.splits for each in found]) == pytest.approx(0.04, rel=0.05)
+    assert np.mean([each.seeds for each in found]) == pytest.approx(0.0625, rel=0.1)
+    assert np.mean([each.residual for each in found]) == pytest.approx(0.045, rel=0.05)
+
+
+def test_patient_with_an_undefined_value_is_left_out_and_counted() -> None:
+    y = draw(4, 9, (0.1, 0.3, 0.2), np.random.default_rng(7))
+    holed = y.copy()
+    holed[2, 5] = holed[0, 1] = math.nan
+    found, rest = (patient_split_components(each) for each in (holed, np.delete(y, [1, 5], axis=1)))
+    assert (found.n_patients, found.n_left_out) == (7, 2)
+    assert (found.patients, found.splits) == pytest.approx((rest.patients, rest.splits))
+    assert found.residual == pytest.approx(rest.residual)
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (4, 1), (3, 1, 9)])
+def test_one_repeat_or_one_patient_has_no_components(shape: tuple[int, ...]) -> None:
+    assert math.isnan(patient_split_components(np.zeros(shape)).total)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(1, 3), st.integers(2, 4), st.integers(2, 5)),
+        elements=st.integers(-9, 9).map(float),
+    )
+)
+def test_components_follow_the_unit_and_not_the_order(y: Floats) -> None:
+    found = patient_split_components(y)
+    moved = patient_split_components(10 * y[::-1, ::-1, ::-1] + 3)
+    for name in ("patients", "splits", "seeds", "residual"):
+        value = getattr(found, name)
+        assert getattr(moved, name) == pytest.approx(100 * value, rel=1e-6, abs=1e-6, nan_ok=True)
+        assert math.isnan(value) == (name == "seeds" and len(y) == 1)
+        assert not value < 0
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [([0.5, 0.6], r"shape \(2,\)"), ([[0.5, float("inf")], [0.1, 0.2]], "with NaN")],
+)
+def test_refuses_values_of_no_patients(values: list[float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        patient_split_components(values)

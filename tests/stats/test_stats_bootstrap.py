@@ -59,6 +59,27 @@ def test_strata_keep_their_size() -> None:
     assert drawn.std(axis=0).min() > 0
 
 
+@pytest.mark.parametrize("strata", [None, np.arange(30) % 3])
+def test_rows_are_drawn_one_after_the_other(strata: npt.NDArray[np.int64] | None) -> None:
+    drawn = Resamples.draw(30, n_boot=3000, seed=7, strata=strata).weights[31:]
+    rng = np.random.default_rng(7)
+    groups = [np.arange(30)] if strata is None else [np.flatnonzero(strata == k) for k in range(3)]
+    for row in drawn:
+        chosen = [group[rng.integers(group.size, size=group.size)] for group in groups]
+        np.testing.assert_array_equal(row, np.bincount(np.concatenate(chosen), minlength=30))
+
+
+def test_several_statistics_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resamples = Resamples.draw(17, n_boot=50, seed=3)
+    statistics = {"mean": weighted_mean, "variance": weighted_variance}
+    expected = {name: resamples.evaluate(one) for name, one in statistics.items()}
+    monkeypatch.setattr(bootstrap, "_CHUNK_ELEMENTS", 100)
+    found = resamples.evaluate_all(lambda w: {name: one(w) for name, one in statistics.items()})
+    assert set(found) == set(expected)
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-12)
+
+
 def test_five_patients_fully_enumerated() -> None:
     case = read_cases()["cluster_bootstrap_exact_5_patients"]
     tiles, a, b = (np.array(case["inputs"][k]) for k in ("n_tiles", "correct_a", "correct_b"))

@@ -1,4 +1,4 @@
-"""Holm's procedure against the published example and its definition."""
+"""Holm and Benjamini-Hochberg against the published example and their definitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stat_cases import read_cases
 
-from featurebench.stats import holm
+from featurebench.stats import benjamini_hochberg, holm
 
 
 def test_benjamini_hochberg_1995_example() -> None:
@@ -18,6 +18,9 @@ def test_benjamini_hochberg_1995_example() -> None:
     np.testing.assert_allclose(
         holm(case["inputs"]["p"]), case["expected"]["holm"], atol=case["tolerance"]
     )
+    adjusted = benjamini_hochberg(case["inputs"]["p"])
+    np.testing.assert_allclose(adjusted, case["expected"]["bh"], atol=case["tolerance"])
+    assert (adjusted <= 0.05).sum() == case["expected"]["n_reject_bh"]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -31,6 +34,25 @@ def test_is_the_step_down_procedure_by_its_definition(seed: int) -> None:
                 break
             rejected.add(int(i))
         assert set(np.flatnonzero(adjusted <= threshold + 1e-12).tolist()) == rejected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_false_discovery_rate_is_the_step_up_procedure_by_its_definition(seed: int) -> None:
+    p = np.random.default_rng(seed).beta(0.4, 2, size=3 * seed + 1).round(2)
+    adjusted = benjamini_hochberg(p)
+    for threshold in np.linspace(0.001, 1, 60):
+        in_order = np.sort(p)
+        below = [i + 1 for i, value in enumerate(in_order) if value * len(p) <= threshold * (i + 1)]
+        assert (adjusted <= threshold + 1e-12).sum() == max(below, default=0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_false_discovery_rate_asks_for_less_than_holm(p: list[float]) -> None:
+    adjusted = benjamini_hochberg([*p, float("nan")])
+    assert np.isnan(adjusted[-1])
+    assert (adjusted[:-1] <= holm(p) + 1e-12).all()
+    assert (adjusted[:-1] >= np.array(p) - 1e-12).all()
 
 
 @settings(deadline=None, max_examples=25)
@@ -55,3 +77,5 @@ def test_one_comparison_is_left_as_it_is() -> None:
 def test_what_is_no_list_of_p_values_is_refused(p: Any) -> None:
     with pytest.raises(ValueError, match="p-values"):
         holm(p)
+    with pytest.raises(ValueError, match="p-values"):
+        benjamini_hochberg(p)

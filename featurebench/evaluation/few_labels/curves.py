@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import ResultsError
-from featurebench.evaluation.crossval import check_rows, count_trials, predict_folds
+from featurebench.evaluation.crossval import check_rows
 from featurebench.evaluation.few_labels.subsets import score_subset
 from featurebench.evaluation.few_labels.untuned import without_tuning
+from featurebench.evaluation.predicting import count_trials, predict_folds
 from featurebench.heads import needs_inner_folds
 from featurebench.results import CostMeter, CurvePoint, LearningCurve, LeftOut
 

@@ -1,0 +1,186 @@
+"""Two tests of one difference: over folds, and over patients by what kind of metric it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurebench.comparison.arms import mean_over_repeats, sample_scores
+from featurebench.comparison.contributions import LINEAR, auc_influences, tile_contributions
+from featurebench.comparison.model import Evidence
+from featurebench.metrics import fold_values
+from featurebench.stats import (
+    TestResult,
+    corrected_resampled_t,
+    influence_test,
+    narrow_interval,
+    patient_test,
+    sign_flip,
+    tost,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from featurebench.comparison.design import Design
+    from featurebench.comparison.model import EvidenceUnit
+    from featurebench.results import RunResult
+
+    Floats = npt.NDArray[np.float64]
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class OverPatients:
+    """The test over patients, and what else the same numbers give.
+
+    Parameters
+    ----------
+    evidence
+        The test.
+    permutation_p
+        Of the sign-flip permutation; NaN where the metric is no mean over tiles.
+    p_patient_better
+        Share of patients with a positive difference, ties counted half; NaN likewise.
+    undefined_resamples
+        Resamples left out of a bootstrap; 0 where there is none.
+    """
+
+    evidence: Evidence
+    permutation_p: float = _NAN
+    p_patient_better: float = _NAN
+    undefined_resamples: int = 0
+
+
+def fold_scores(design: Design, run: RunResult, metric: str, n_repeats: int) -> Floats:
+    """Score one arm in every fold of its first repeats, shape (n_repeats * n_folds,)."""
+
+    def make() -> Floats:
+        found = np.full((n_repeats, design.n_folds), np.nan)
+        for row, y_prob, folds in zip(found, run.y_prob, design.test_fold, strict=False):
+            values = fold_values((metric,), design.y_true, y_prob, folds)[metric]
+            row[np.unique(folds[folds >= 0])] = values
+        return found.ravel()
+
+    return design.remember(run, ("folds", metric, n_repeats), make)
+
+
+def over_folds(differences: Floats, *, ratio: float, margin: float, alpha: float) -> Evidence:
+    """Corrected resampled t over the folds' differences; ``ratio`` is n_test / n_train."""
+    found = corrected_resampled_t(differences, test_train_ratio=ratio, alpha=alpha)
+    return _as_evidence(found, "folds", margin=margin, alpha=alpha)
+
+
+def over_patients(
+    design: Design,
+    pair: tuple[RunResult, RunResult],
+    metric: str,
+    *,
+    n_repeats: int,
+    margin: float,
+    alpha: float,
+) -> OverPatients:
+    """Test the mean over repeats of the difference between the pair, patients being the units.
+
+    Means over tiles (accuracy, balanced accuracy, log loss, Brier score) are tested by the
+    patients' contributions, ROC AUC by their influence on it, everything else by the bootstrap.
+    """
+    if metric in LINEAR:
+        return _by_contributions(design, pair, metric, n_repeats, (margin, alpha))
+    if metric == "roc_auc":
+        return _by_influence(design, pair, n_repeats, (margin, alpha))
+    return by_bootstrap(design, pair, metric, n_repeats, (margin, alpha))
+
+
+def _by_contributions(
+    design: Design,
+    pair: tuple[RunResult, RunResult],
+    metric: str,
+    n_repeats: int,
+    limits: tuple[float, float],
+) -> OverPatients:
+    parts, shares = tile_contributions(design, pair, metric, n_repeats)
+    margin, alpha = limits
+    found = patient_test(parts, shares, alpha=alpha)
+    of_patients = parts.mean(axis=1)
+    tie = 1e-12 * max(1.0, float(np.abs(of_patients).max(initial=0.0)))
+    better = np.mean(of_patients > tie) + 0.5 * np.mean(np.abs(of_patients) <= tie)
+    return OverPatients(
+        _as_evidence(found, design.unit, margin=margin, alpha=alpha),
+        sign_flip(of_patients),
+        float(better),
+    )
+
+
+def _by_influence(
+    design: Design,
+    pair: tuple[RunResult, RunResult],
+    n_repeats: int,
+    limits: tuple[float, float],
+) -> OverPatients:
+    first, second = (auc_influences(design, run, n_repeats) for run in pair)
+    margin, alpha = limits
+    found = influence_test(
+        first.positive - second.positive,
+        first.negative - second.negative,
+        has_positive=first.has_positive,
+        has_negative=first.has_negative,
+        estimate=first.auc - second.auc,
+        alpha=alpha,
+    )
+    return OverPatients(_as_evidence(found, design.unit, margin=margin, alpha=alpha))
+
+
+def by_bootstrap(
+    design: Design,
+    pair: tuple[RunResult, RunResult],
+    metric: str,
+    n_repeats: int,
+    limits: tuple[float, float],
+) -> OverPatients:
+    """Resample patients, for any metric; ``limits`` are the margin and alpha."""
+    first, second = (sample_scores(design, run, metric)[:n_repeats] for run in pair)
+    values, (margin, alpha) = mean_over_repeats(first - second), limits
+    resamples = design.resamples
+    wide, narrow = (resamples.interval(values, alpha=level) for level in (alpha, 2 * alpha))
+    one_sided = [resamples.p_below(values, bound) for bound in (-margin, margin)]
+    below_zero = resamples.p_below(values, 0.0)
+    known = np.isfinite(wide.ci_low)
+    evidence = Evidence(
+        test=f"{wide.method} bootstrap over {design.unit}",
+        unit=design.unit,
+        difference=wide.value,
+        se=float(np.nanstd(values[-resamples.n_boot :], ddof=1)) if known else _NAN,
+        statistic=_NAN,
+        df=_NAN,
+        p_value=2 * min(below_zero, 1 - below_zero),
+        ci_low=wide.ci_low,
+        ci_high=wide.ci_high,
+        narrow_low=narrow.ci_low,
+        narrow_high=narrow.ci_high,
+        p_equivalent=max(one_sided[0], 1 - one_sided[1]),
+        n=design.n_units,
+    )
+    return OverPatients(evidence, undefined_resamples=wide.n_undefined)
+
+
+def _as_evidence(found: TestResult, unit: EvidenceUnit, *, margin: float, alpha: float) -> Evidence:
+    low, high = narrow_interval(found, alpha)
+    return Evidence(
+        test=found.name,
+        unit=unit,
+        difference=found.estimate,
+        se=found.se,
+        statistic=found.statistic,
+        df=found.df,
+        p_value=found.p_value,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        narrow_low=low,
+        narrow_high=high,
+        p_equivalent=tost(found.estimate, found.se, found.df, margin),
+        n=found.n,
+    )

@@ -1,0 +1,210 @@
+"""ROC and precision-recall curves averaged over folds and repeats, with bands over patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from featurebench.comparison.design import Design
+    from featurebench.results import RunResult
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+    Flags = npt.NDArray[np.bool_]
+
+Kind = Literal["roc", "pr"]
+MAX_UNITS = 3000
+"""With more patients a band is hardly wider than its line, and none is drawn."""
+
+# Close together where ROC curves rise.
+FPR_GRID = np.round(np.linspace(0.0, 1.0, 61) ** 2, 4)
+RECALL_GRID = np.linspace(0.0, 1.0, 51)
+# Ranks of a fold that a band tells apart; the line itself uses all of them.
+_LEVELS = 256
+# A recall that equals a point of the grid must not miss it by rounding.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """The tiles of one fold, from the highest score to the lowest, ties sharing a level."""
+
+    level: Ints
+    positive: Flags
+    clusters: Ints
+    n_levels: int
+
+
+def mean_curves(
+    design: Design, run: RunResult, of: int, *, alpha: float = 0.05, band: bool = True
+) -> dict[str, Any] | None:
+    """Return the ROC and the precision-recall curve of one class against the others.
+
+    Curves are made within each test fold, since scores of different models are not comparable,
+    and averaged vertically: sensitivity at each false positive rate, precision at each recall,
+    over the folds of a repeat in which both sides occur, then over repeats. Between two thresholds
+    an ROC curve is a straight line, precision is that of the next one (as average precision has
+    it).
+
+    Parameters
+    ----------
+    design
+        Folds, patients and resamples.
+    run
+        The arm.
+    of
+        The class, a column of its probabilities.
+    alpha
+        The band has level 1 - alpha at each point by itself.
+    band
+        Whether to make one: percentiles of the same mean curve over resampled patients.
+
+    Returns
+    -------
+    dict or None
+        By ``roc`` and ``pr``: ``x``, ``y``, ``low`` and ``high``; the last two None without a
+        band. None where no fold has tiles of the class and of others.
+
+    References
+    ----------
+    Fawcett T. An introduction to ROC analysis. Pattern Recognit Lett 2006; 27: 861-874.
+    """
+    grids: dict[Kind, Floats] = {"roc": FPR_GRID, "pr": RECALL_GRID}
+    lines = _averaged(design, run, of, None)
+    if lines is None:
+        return None
+    with_band = band and design.n_units <= MAX_UNITS
+    drawn = _averaged(design, run, of, _boot_weights(design)) if with_band else None
+    found: dict[str, Any] = {}
+    for kind, grid in grids.items():
+        low, high = (None, None) if drawn is None else _quantiles(drawn[kind], alpha)
+        found[kind] = {"x": _rounded(grid), "y": _rounded(lines[kind][0]), "low": low, "high": high}
+    return found
+
+
+def _boot_weights(design: Design) -> Floats:
+    resamples = design.resamples
+    return resamples.weights[1 + resamples.n_jackknife :].astype(np.float64)
+
+
+def _averaged(
+    design: Design, run: RunResult, of: int, weights: Floats | None
+) -> dict[Kind, Floats] | None:
+    """Average the folds' curves, shape (n_resamples, n_grid); one row without weights."""
+    totals: dict[Kind, list[Floats]] = {"roc": [], "pr": []}
+    for repeat in range(run.n_repeats):
+        folds = [
+            _fold_curves(design, run.y_prob[repeat, rows, of], rows, of, weights)
+            for rows in design.fold_rows(repeat)
+            if len(rows)
+        ]
+        for kind, parts in totals.items():
+            parts.append(_nan_mean(np.stack([fold[kind] for fold in folds])))
+    means = {kind: _nan_mean(np.stack(parts)) for kind, parts in totals.items()}
+    return None if np.isnan(means["roc"]).all() else means
+
+
+def _fold_curves(
+    design: Design,
+    score: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.intp],
+    of: int,
+    weights: Floats | None,
+) -> dict[Kind, Floats]:
+    tested = _ranked(score, design.y_true[rows] == of, design.clusters[rows], weights is not None)
+    if weights is None:
+        shape = tested.n_levels
+        sides = [
+            np.bincount(tested.level[side], minlength=shape)[:, None].astype(np.float64)
+            for side in (tested.positive, ~tested.positive)
+        ]
+    else:
+        units, members = np.unique(tested.clusters, return_inverse=True)
+        columns = np.ascontiguousarray(weights[:, units].T)
+        sides = [_tally(tested, members, side, len(units)) @ columns
+                 for side in (tested.positive, ~tested.positive)]  # fmt: skip
+    hits, alarms = (np.cumsum(side, axis=0) for side in sides)
+    undefined = (hits[-1] == 0) | (alarms[-1] == 0)
+    curves: dict[Kind, Floats] = {"roc": _roc(hits, alarms), "pr": _precision(hits, alarms)}
+    for curve in curves.values():
+        curve[undefined] = np.nan
+    return curves
+
+
+def _ranked(
+    score: npt.NDArray[np.float32], positive: Flags, clusters: Ints, coarse: bool
+) -> _Tested:
+    order = np.argsort(-score)
+    sorted_score = score[order]
+    starts = np.concatenate([[True], np.diff(sorted_score) != 0])
+    level = np.cumsum(starts) - 1
+    if coarse and level[-1] >= _LEVELS:
+        # Levels hold about equally many tiles; those of one score stay together.
+        first = np.flatnonzero(starts)[level]
+        level = np.unique(first * _LEVELS // len(score), return_inverse=True)[1]
+    return _Tested(level, positive[order], clusters[order], int(level[-1]) + 1)
+
+
+def _tally(tested: _Tested, members: Ints, side: Flags, n_units: int) -> Floats:
+    """Count one side's tiles by level and unit."""
+    places = tested.level[side] * n_units + members[side]
+    counts = np.bincount(places, minlength=tested.n_levels * n_units)
+    return counts.reshape(tested.n_levels, n_units).astype(np.float64)
+
+
+def _roc(hits: Floats, alarms: Floats) -> Floats:
+    """Return sensitivity at the grid's false positive rates, shape (n_resamples, n_grid)."""
+    zero = np.zeros((1, hits.shape[1]))
+    tpr, fpr = (
+        np.concatenate([zero, side / np.maximum(side[-1], 1.0)]).T for side in (hits, alarms)
+    )
+    last = _search(fpr, FPR_GRID, side="right") - 1
+    following = np.minimum(last + 1, fpr.shape[1] - 1)
+    x0, x1, y0, y1 = (
+        np.take_along_axis(of, at, axis=1) for of in (fpr, tpr) for at in (last, following)
+    )
+    run, share = x1 - x0, np.zeros_like(x0)
+    np.divide(FPR_GRID - x0, run, out=share, where=run > 0)
+    return np.asarray(y0 + share * (y1 - y0))
+
+
+def _precision(hits: Floats, alarms: Floats) -> Floats:
+    """Return precision at the grid's recalls, shape (n_resamples, n_grid)."""
+    recall = (hits / np.maximum(hits[-1], 1.0)).T
+    precision = (hits / np.maximum(hits + alarms, np.finfo(np.float64).tiny)).T
+    # The smallest step counts as recall above 0, where there is some.
+    wanted = np.maximum(RECALL_GRID, _ROUNDING * 2) - _ROUNDING
+    first = np.minimum(_search(recall, wanted, side="left"), recall.shape[1] - 1)
+    return np.take_along_axis(precision, first, axis=1)
+
+
+def _search(rows: Floats, values: Floats, *, side: Literal["left", "right"]) -> Ints:
+    """Search the same values in each of several ascending rows of numbers from 0 to 1."""
+    offsets = 2.0 * np.arange(len(rows))[:, None]
+    places = np.searchsorted((rows + offsets).ravel(), (values + offsets).ravel(), side=side)
+    starts = rows.shape[1] * np.arange(len(rows))[:, None]
+    return np.asarray(places.reshape(len(rows), -1) - starts, dtype=np.int64)
+
+
+def _nan_mean(stack: Floats) -> Floats:
+    """Average over the first axis what is defined there; NaN where nothing is."""
+    known = ~np.isnan(stack)
+    total, n = np.where(known, stack, 0.0).sum(axis=0), known.sum(axis=0)
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, n, out=mean, where=n > 0)
+    return mean
+
+
+def _quantiles(curves: Floats, alpha: float) -> tuple[list[float], list[float]]:
+    defined = curves[~np.isnan(curves).any(axis=1)]
+    low, high = np.quantile(defined, [alpha / 2, 1 - alpha / 2], axis=0)
+    return _rounded(low), _rounded(high)
+
+
+def _rounded(values: Floats) -> list[float]:
+    return [round(float(x), 4) for x in values]

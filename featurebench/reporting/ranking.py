@@ -1,0 +1,31 @@
+"""In which order arms are shown, and which direction of the declared metric is a gain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Summary = Mapping[str, Any]
+Arm = Mapping[str, Any]
+
+
+def ranked_arms(summary: Summary) -> list[Arm]:
+    """Return the arms from the best value of the declared metric to the worst; undefined last."""
+    name, sign = summary["metric"]["name"], better_sign(summary)
+
+    def key(arm: Arm) -> tuple[bool, float]:
+        value = value_of(arm, name)
+        return (value is None, 0.0 if value is None else -sign * value)
+
+    return sorted(summary["arms"], key=key)
+
+
+def better_sign(summary: Summary) -> int:
+    """Return 1 where a larger value of the declared metric is better, else -1."""
+    return 1 if summary["metric"]["greater_is_better"] else -1
+
+
+def value_of(arm: Arm, metric: str) -> float | None:
+    """Return an arm's value of a metric; None where it is undefined or was not computed."""
+    value: float | None = arm["metrics"].get(metric, {}).get("value")
+    return value

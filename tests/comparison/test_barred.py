@@ -1,0 +1,122 @@
+"""Why nothing may be claimed: each reason by itself, and that no outcome survives one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from comparison_cases import Cohort, arm, draw_results
+
+from featurebench.comparison import compare
+from featurebench.comparison.barred import FEWEST_UNITS, bars
+from featurebench.comparison.design import Design
+from featurebench.results import Failure
+
+if TYPE_CHECKING:
+    from featurebench.results import ResultsTable
+
+ARMS = [arm("p", signal=0.3), arm("f", "finetune", 5.0), arm("dummy", "baseline")]
+
+
+def _bars(results: ResultsTable) -> tuple[str, ...]:
+    return bars(results, Design.of(results, n_boot=2, seed=0))
+
+
+def _cohort(**size: Any) -> ResultsTable:
+    return draw_results(ARMS, Cohort(**size))
+
+
+@pytest.mark.parametrize(
+    "size",
+    [{}, {"n_patients": 6, "n_folds": 3}, {"known_patients": False}, {"n_repeats": 1}],
+)
+def test_an_ordinary_study_is_not_barred(size: dict[str, Any]) -> None:
+    assert _bars(_cohort(**size)) == ()
+
+
+def test_a_hold_out_is_not_barred() -> None:
+    assert _bars(_cohort(n_patients=60, n_folds=3, n_repeats=1, holdout=True)) == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ({"grouped": False}, "tiles on both sides of a fold"),
+        ({"n_patients": 5, "n_folds": 2}, "Only 5 patients were tested"),
+        ({"n_patients": 8, "n_folds": 2, "n_classes": 5}, "Class d was tested on 1 patient only"),
+    ],
+)
+def test_each_reason_is_told(size: dict[str, Any], expected: str) -> None:
+    (found, *_) = [reason for reason in _bars(_cohort(**size)) if expected in reason]
+    assert found.endswith(".")
+
+
+def test_folds_that_are_not_grouped_are_a_caveat_where_no_patient_is_known() -> None:
+    assert _bars(_cohort(grouped=False, known_patients=False)) == ()
+
+
+def test_the_fewest_patients_are_those_that_a_sign_flip_can_tell_apart() -> None:
+    assert 2 / 2**FEWEST_UNITS < 0.05 < 2 / 2 ** (FEWEST_UNITS - 1)
+
+
+def test_a_class_that_is_never_tested_is_a_reason() -> None:
+    results = _cohort()
+    bigger = replace(results, classes=(*results.classes, "rare"))
+    assert _bars(bigger) == (
+        "Class rare was tested on 0 patients only, so how far its recall varies between patients "
+        "cannot be seen.",
+    )
+
+
+def test_only_the_tested_patients_of_a_class_count() -> None:
+    results = _cohort(n_patients=12, n_folds=3, n_repeats=1, holdout=True)
+    tested = results.test_fold[0] >= 0
+    # one patient of class b is tested, the others are trained on
+    keep = np.unique(np.asarray(results.patients)[tested & (results.y_true == 1)])[0]
+    moved = tested & (results.y_true == 1) & (np.asarray(results.patients) != keep)
+    fold = np.where(moved, -1, results.test_fold).astype(np.int16)
+    assert any("Class b was tested on 1 patient" in reason for reason in _bars_of(results, fold))
+
+
+def _bars_of(results: ResultsTable, test_fold: Any) -> tuple[str, ...]:
+    return _bars(replace(results, test_fold=test_fold))
+
+
+@pytest.mark.parametrize(("kind", "n"), [("finetune", 0), ("probe", 0), ("baseline", 0)])
+def test_a_failed_arm_among_others_of_its_kind_is_no_reason(kind: Any, n: int) -> None:
+    assert len(_bars(replace(_cohort(), failures=(Failure("x", kind, "e"),)))) == n
+
+
+def test_a_kind_that_failed_altogether_is_a_reason() -> None:
+    failures = (Failure("net+full", "finetune", "MemoryError"), Failure("dummy", "baseline", "e"))
+    results = draw_results(ARMS[:1], failures=failures)
+    assert _bars(results) == ("Every fine-tuned network failed, so there is none to compare.",)
+    probes = (Failure("net+knn", "probe", "e"),)
+    assert _bars(draw_results(ARMS[1:2], failures=probes)) == (
+        "Every frozen probe failed, so there is none to compare.",
+    )
+
+
+@pytest.mark.parametrize("size", [{"grouped": False}, {"n_patients": 4, "n_folds": 2}])
+def test_nothing_is_claimed_however_large_the_difference(size: dict[str, Any]) -> None:
+    comparison = compare(_cohort(**size), n_boot=20)
+    assert comparison.barred
+    assert {contrast.outcome for contrast in comparison.contrasts} == {"not claimed"}
+    assert comparison.verdict.startswith("Nothing is claimed from this comparison: ")
+    for claim in ("is better", "is worse", "equivalent", "non-inferior", "enough", " gains", "p ="):
+        assert claim not in comparison.verdict
+
+
+def test_all_reasons_stand_in_the_verdict() -> None:
+    results = _cohort(n_patients=5, n_folds=2, grouped=False)
+    comparison = compare(results, n_boot=20)
+    assert len(comparison.barred) == 2
+    first = comparison.verdict.partition(". ")[0]
+    assert first == (
+        "Nothing is claimed from this comparison: some patients have tiles on both sides of a "
+        "fold, so scores are too high, most of all those of flexible arms; only 5 patients were "
+        "tested, and with fewer than 6 not even differences of one sign in all of them are rare "
+        "by chance"
+    )

@@ -1,0 +1,94 @@
+"""Summaries of all arms at once are those of each metric by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from comparison_cases import Cohort, arm, draw_results
+
+from featurebench.comparison.arms import (
+    mean_over_repeats,
+    sample_scores,
+    summarize_arm,
+    summarize_arms,
+)
+from featurebench.comparison.design import Design
+from featurebench.metrics import METRICS, arm_value, patient_level, patient_rows, weighted_metric
+
+COHORTS = {
+    "two classes": Cohort(),
+    "three classes, some patients with two labels": Cohort(n_classes=3, mixed_patients=4),
+    "patients on both sides of a fold": Cohort(grouped=False),
+    "patients unknown": Cohort(known_patients=False),
+    "hold-out": Cohort(holdout=True, n_repeats=1),
+    "folds without a class": Cohort(n_patients=9, n_classes=3, n_folds=4),
+    "no patient with one label": Cohort(n_patients=8, mixed_patients=8),
+}
+
+
+@pytest.fixture(params=list(COHORTS.values()), ids=list(COHORTS))
+def cohort(request: pytest.FixtureRequest) -> Cohort:
+    found: Cohort = request.param
+    return found
+
+
+def test_every_metric_of_every_arm(cohort: Cohort) -> None:
+    results = draw_results([arm("a"), arm("b", signal=0.3, n_repeats=1)], cohort)
+    design, again = (Design.of(results, n_boot=100, seed=0) for _ in range(2))
+    for run, summary in zip(
+        results.runs, summarize_arms(design, results.runs, alpha=0.1), strict=True
+    ):
+        for name in METRICS:
+            one = sample_scores(again, run, name)
+            np.testing.assert_array_equal(sample_scores(design, run, name), one)
+            interval = design.resamples.interval(mean_over_repeats(one), alpha=0.1)
+            known = summary.metrics[name]
+            assert (known.value, known.ci_low) == pytest.approx(
+                (interval.value, interval.ci_low), nan_ok=True
+            )
+            value, n_undefined = arm_value(name, design.y_true, run.y_prob, design.test_fold)
+            assert known.value == pytest.approx(value, nan_ok=True)
+            assert summary.undefined_folds[name] == n_undefined
+
+
+def test_patients_are_scored_on_their_mean_probabilities(cohort: Cohort) -> None:
+    results = draw_results([arm("a")], cohort)
+    design = Design.of(results, n_boot=60, seed=0)
+    (run,) = results.runs
+    summary = summarize_arm(design, run, alpha=0.05)
+    samples = []
+    for repeat, y_prob in enumerate(run.y_prob):
+        rows = design.rows(repeat)
+        y_true, units = design.y_true[rows], design.clusters[rows]
+        labels, means, n_mixed = patient_level(y_true, y_prob[rows], units)
+        if not design.grouped or len(labels) == 0:
+            assert summary.patient_metrics == {}
+            return
+        first, _ = patient_rows(y_true, units)
+        assert len(first) + n_mixed == len(np.unique(units))
+        fold = design.test_fold[repeat, rows][first]
+        statistic = weighted_metric("f1", labels, means, units[first], fold)
+        samples.append(design.resamples.evaluate(statistic))
+    interval = design.resamples.interval(mean_over_repeats(np.stack(samples)))
+    found = summary.patient_metrics["f1"]
+    assert (found.value, found.ci_high) == pytest.approx((interval.value, interval.ci_high))
+
+
+def test_sizes_of_test_and_training_sets(cohort: Cohort) -> None:
+    design = Design.of(draw_results([arm("a")], cohort), n_boot=1, seed=0)
+    n_test = n_train = 0
+    for repeat in range(cohort.n_repeats):
+        for rows in design.fold_rows(repeat):
+            others = np.setdiff1d(np.arange(len(design.y_true)), rows)
+            for_units = design.clusters if design.grouped else np.arange(len(design.y_true))
+            n_test += len(np.unique(for_units[rows]))
+            n_train += len(np.unique(for_units[others]))
+    assert design.test_train_ratio(cohort.n_repeats) == n_test / n_train
+
+
+def test_what_was_made_of_a_run_is_not_taken_for_another_one() -> None:
+    results = draw_results([arm("a"), arm("a", signal=0.2)], Cohort())
+    design = Design.of(results, n_boot=20, seed=0)
+    first, second = (sample_scores(design, run, "accuracy") for run in results.runs)
+    assert not np.array_equal(first, second)
+    assert sample_scores(design, results.runs[0], "accuracy") is first

@@ -1,0 +1,120 @@
+"""report.md as a pull request shows it: the answer first, both tests, what limits it, the files."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from report_cases import draw_case
+
+from featurebench.reporting.markdown import markdown
+from featurebench.reporting.render import write_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return draw_case(tmp_path_factory.mktemp("markdown"), repeats=2).summary()
+
+
+def with_audit(summary: dict[str, Any]) -> dict[str, Any]:
+    made = copy.deepcopy(summary)
+    made["audit"] = {
+        "findings": ["2 pairs of near-identical tiles lie on both sides of folds."],
+        "cleared": ["No patient stands on both sides of a fold."],
+        "absent": [],
+        "separations": [],
+        "duplicates": None,
+        "shortcuts": [],
+        "frozen": [],
+    }
+    points = [{"stage": "final", "value": 0.4321, "low": 0.4, "high": 0.5}]
+    made["drift"] = {
+        "panels": [{"stages": ["final"], "arms": [{"label": "net", "points": points}]}]
+    }
+    return made
+
+
+def test_answer_comes_first_and_in_bold(summary: dict[str, Any]) -> None:
+    lines = markdown(summary).splitlines()
+    assert lines[0] == "# glas"
+    assert lines[2].startswith("**On this cohort fine-tuning is not shown to be better than the")
+    assert lines[2].partition("**")[2].partition("**")[0].endswith("best frozen probe.")
+
+
+def test_parts_stand_in_their_order(summary: dict[str, Any]) -> None:
+    text = markdown(with_audit(summary))
+    parts = [
+        "# glas",
+        "| Arm |",
+        "| Difference from",
+        "**Read with care**",
+        "**Audit**",
+        "**Not shown**",
+        "| Cost (",
+        "Similarity of the last stage",
+        "Files: ",
+        "Plan ",
+    ]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_differences_have_both_intervals(summary: dict[str, Any]) -> None:
+    (line,) = (line for line in markdown(summary).splitlines() if "(primary)" in line)
+    first = summary["comparisons"][0]
+    cells = [cell.strip() for cell in line.split(" | ")]
+    assert f"{100 * first['ci_high']:+.1f}".replace("-", "−") in cells[1]
+    assert f"{100 * first['by_folds']['ci_high']:+.1f}".replace("-", "−") in cells[2]
+    assert cells[1] != cells[2]
+    assert cells[-1].rstrip(" |") == first["outcome"]
+
+
+def test_audit_and_drift_are_said_where_there_are_any(summary: dict[str, Any]) -> None:
+    text = markdown(with_audit(summary))
+    assert "- 2 pairs of near-identical tiles lie on both sides of folds." in text
+    assert "- No patient stands on both sides of a fold." in text
+    assert "net 0.43" in text
+    without = markdown(summary)
+    assert "**Audit**" not in without
+    assert "CKA" not in without
+
+
+def test_undefined_drift_is_left_out(summary: dict[str, Any]) -> None:
+    made = with_audit(summary)
+    made["drift"]["panels"][0]["arms"][0]["points"][-1]["value"] = None
+    assert "CKA" not in markdown(made)
+
+
+def test_links_lead_to_files_that_are_written(summary: dict[str, Any], tmp_path: Path) -> None:
+    write_report(summary, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) >= 8
+    assert all((tmp_path / link).exists() for link in links)
+    assert "answered" in text
+
+
+def test_single_arm_links_to_no_table_of_differences(
+    summary: dict[str, Any], tmp_path: Path
+) -> None:
+    made = summary | {"arms": summary["arms"][:1], "comparisons": [], "subgroups": None}
+    write_report(made, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert all((tmp_path / link).exists() for link in re.findall(r"\]\(([^)]+)\)", text))
+
+
+def test_barred_comparison_says_so_first(summary: dict[str, Any]) -> None:
+    verdict = "Nothing is claimed from this comparison: only 5 patients were tested. As measured."
+    text = markdown(summary | {"verdict": verdict})
+    assert text.splitlines()[2].startswith("**Nothing is claimed from this comparison")
+
+
+def test_hostile_verdict_stays_text(summary: dict[str, Any]) -> None:
+    text = markdown(summary | {"verdict": "**It** <b>is</b> so. [x](javascript:y) Too."})
+    assert "<b>" not in text
+    assert "](javascript" not in text.replace("\\]", "")
