@@ -19,7 +19,7 @@ TWO = """
 data: {synthetic: {patients: 12, tiles_per_patient: 3, size: 32, seed: 3}}
 backbones: [{model: handcrafted, model_args: {groups: [colour]}}]
 splits:
-  kfold: {folds: 3, group: patient_id}
+  kfold: {folds: 3, repeats: 1, group: patient_id}
   holdout: {holdout: [0.5, 0.25, 0.25], group: patient_id, seed: 1}
 heads: {centroid: {}, dummy: {}}
 compare: {resamples: 100}

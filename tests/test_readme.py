@@ -31,7 +31,7 @@ def test_python_example_runs(
     scope: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), scope)
     out = capsys.readouterr().out
-    assert "30 tiles of 10 patients" in out
+    assert "balanced accuracy" in out
     assert scope["results"].plan_id == scope["plan"].id
 
 
@@ -46,7 +46,7 @@ def test_experiment_file_is_valid(tmp_path: Path) -> None:
 def test_commands_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     lines = "".join(blocks("console")).splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 13
     for line in lines:
         words = shlex.split(line.removeprefix("$ "))
         if words[0] == "make":

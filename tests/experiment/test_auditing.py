@@ -31,7 +31,7 @@ name: planted
 data: {manifest: cohort/table.csv}
 backbones:
   - {model: tf_efficientnet_lite0, weights: package, preprocessing: {input_size: 64}}
-splits: {folds: 3, group: patient_id, seed: 0}
+splits: {folds: 3, repeats: 1, group: patient_id, seed: 0}
 heads: {knn: {k: 5}}
 compare: {resamples: 200}
 compute: {threads: 1}

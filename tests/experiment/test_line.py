@@ -47,6 +47,11 @@ def numbers_of(report: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def arms_that_ran(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Leave out arms that were put together from others, by a choice on inner folds."""
+    return [arm for arm in report["arms"] if not arm["chosen"]]
+
+
 def test_report_has_the_promised_keys(finished: Path) -> None:
     report = read_report(finished)
     assert report["experiment"] == "small"
@@ -54,16 +59,21 @@ def test_report_has_the_promised_keys(finished: Path) -> None:
     assert {"n_tiles", "n_patients", "classes", "bad_tiles"} <= set(report["data"])
     assert (report["data"]["n_tiles"], report["data"]["n_patients"]) == (48, 12)
     assert {"id", "n_folds", "n_repeats", "group"} <= set(report["plan"])
-    assert [arm["kind"] for arm in report["arms"]] == ["probe", "probe", "baseline", "finetune"]
-    for arm in report["arms"]:
+    own = arms_that_ran(report)
+    assert [arm["kind"] for arm in own] == ["probe", "probe", "baseline", "finetune"]
+    for arm in own:
         assert {"id", "embedding", "metrics", "cost"} <= set(arm)
         assert {"wall_s", "cpu_s", "gpu_s", "peak_memory_mb"} <= set(arm["cost"])
         assert arm["cost"]["energy_j"] is None
         assert arm["stored"]["bytes"] > 0
         for estimate in arm["metrics"].values():
             assert {"value", "ci_low", "ci_high"} <= set(estimate)
-    assert len(report["comparisons"]) == 3
-    needed = {"arm_a", "arm_b", "metric", "difference", "ci_low", "ci_high", "test", "p_value"}
+    assert len(report["comparisons"]) == len(report["arms"]) - 1
+    assert [row["primary"] for row in report["comparisons"]].count(True) == 1
+    needed = {"arm_a", "arm_b", "metric", "difference", "ci_low", "ci_high", "outcome", "p_value"}
+    for row in report["comparisons"]:
+        assert {"test", "p_value", "ci_low", "p_equivalent"} <= set(row["by_folds"])
+        assert set(row["by_folds"]) == set(row["by_patients"])
     assert all({*needed, "p_adjusted"} <= set(row) for row in report["comparisons"])
     assert report["provenance"]["versions"]["torch"]
     assert report["provenance"]["embeddings"][0]["weights_sha256"]
@@ -76,7 +86,7 @@ def test_numbers_recompute_from_predictions_with_scikit_learn_alone(finished: Pa
     manifest = pd.read_csv(finished / "stores/small.tiles/tiles.csv").set_index("tile_id")
     classes = report["data"]["classes"]
     y = manifest.loc[folds["tile_id"], "label"].map(classes.index).to_numpy()
-    for arm in report["arms"]:
+    for arm in arms_that_ran(report):
         (folder,) = (results / "runs").glob(f"{arm['id']}__*")
         y_prob = np.load(folder / "predictions.npz")["y_prob"].astype(float)
         assert np.isfinite(y_prob).all()
@@ -107,6 +117,42 @@ def test_numbers_recompute_from_predictions_with_scikit_learn_alone(finished: Pa
             assert got == pytest.approx(np.mean(values), abs=1e-6), (arm["id"], name)
         confusion = reference.confusion_matrix(y, y_pred[0])
         np.testing.assert_array_equal(arm["confusion"], confusion)
+
+
+def test_the_best_probe_is_what_the_inner_scores_say(finished: Path) -> None:
+    """Choose again from ``run.json`` alone, and score what the chosen probes predicted."""
+    report = read_report(finished)
+    results = finished / "results/small"
+    folds = pd.read_csv(results / "splits.csv")
+    runs = [
+        json.loads(file.read_text())
+        for name in ("logistic", "knn")
+        for file in (results / "runs").glob(f"*+{name}__*/run.json")
+    ]
+    inner = [
+        {
+            (e["repeat"], e["fold"]): e["scores"]["balanced_accuracy"]
+            for e in run["details"]["inner"]
+        }
+        for run in runs
+    ]
+    chosen = {place: int(inner[1][place] > inner[0][place]) for place in inner[0]}
+    counts = {run["arm"]: list(chosen.values()).count(i) for i, run in enumerate(runs)}
+    (told,) = [each for each in report["selections"] if each["kind"] == "probe"]
+    assert told["chosen"] == {arm: n for arm, n in counts.items() if n}
+    assert report["reference"] == told["arm"]
+    manifest = pd.read_csv(finished / "stores/small.tiles/tiles.csv").set_index("tile_id")
+    y = manifest.loc[folds["tile_id"], "label"].map(report["data"]["classes"].index).to_numpy()
+    scores = []
+    for repeat in range(2):
+        called = np.zeros(len(y), dtype=int)
+        for i, run in enumerate(runs):
+            (file,) = (results / "runs").glob(f"{run['arm']}__*/predictions.npz")
+            mine = np.array([chosen[repeat, k] == i for k in folds[f"repeat_{repeat}"]])
+            called[mine] = np.load(file)["y_prob"][repeat].argmax(axis=1)[mine]
+        scores.append(reference.balanced_accuracy_score(y, called))
+    (arm,) = [arm for arm in report["arms"] if arm["id"] == told["arm"]]
+    assert arm["metrics"]["balanced_accuracy"]["value"] == pytest.approx(np.mean(scores))
 
 
 def test_second_run_does_nothing_but_say_what_is_cached(copied: Path, run_again: RunAgain) -> None:
@@ -320,7 +366,9 @@ def test_hold_out_goes_through(copied: Path, run_again: RunAgain) -> None:
     run_again(copied, "splits={holdout: [0.5, 0.25, 0.25]}", "name=held")
     report = json.loads((copied / "reports/held/report.json").read_text())
     assert report["plan"]["n_folds"] == 1
-    assert all(row["p_value"] is None for row in report["comparisons"])
+    for row in report["comparisons"]:
+        assert row["by_folds"]["p_value"] is None
+        assert row["rule"] == "patients alone"
     for arm in report["arms"]:
         assert not math.isnan(arm["metrics"]["accuracy"]["value"])
 

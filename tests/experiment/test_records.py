@@ -42,7 +42,7 @@ def known(tmp_path: Path) -> Known:
     file = tmp_path / "study.yaml"
     file.write_text(
         "data: {manifest: tiles/tiles.csv}\nbackbones: [{model: x}]\nheads: {knn: }\n"
-        "splits: {folds: 2}\n"
+        "splits: {folds: 2, repeats: 1}\n"
     )
     return Known(tiles, file)
 

@@ -172,7 +172,7 @@ def test_imported_embeddings_are_probed(config: ExperimentConfig, tmp_path: Path
     foreign = file.read_text().replace(
         "backbones:", "backbones:\n  - {model: uni, weights: foreign}"
     )
-    file.write_text(foreign + "splits: {folds: 2, group: patient_id}\n")
+    file.write_text(foreign + "splits: {folds: 2, repeats: 1, group: patient_id}\n")
     assert invoke("probe", file)[0] == 0
     runs = sorted(
         path.name.partition("__")[0] for path in (tmp_path / "results/tiny/runs").iterdir()

@@ -23,7 +23,7 @@ data: {synthetic: {patients: 8, tiles_per_patient: 2, sites: 2, size: 32}}
 store: small.store
 backbones: [{model: handcrafted}]
 heads: {knn: {k: 1}}
-splits: {folds: 2, group: patient_id}
+splits: {folds: 2, repeats: 1, group: patient_id}
 output: {results: results, reports: reports}
 """
 

@@ -37,7 +37,8 @@ def test_null_cohort_has_no_winner(tmp_path: Path) -> None:
     file.write_text(NULL)
     experiment.run(load_config(file))
     report = read_report(tmp_path, "null")
-    assert [row["outcome"] for row in report["comparisons"]] == ["not resolved"] * 4
+    assert len(report["comparisons"]) >= 4
+    assert not {row["outcome"] for row in report["comparisons"]} & {"better", "worse"}
     for arm in report["arms"]:
         score = arm["metrics"]["balanced_accuracy"]
         if arm["kind"] != "baseline":
@@ -72,14 +73,15 @@ def test_real_tiles_from_init_to_report(shared: Path, tmp_path: Path) -> None:
     assert report["data"]["n_tiles"] == 950
     assert report["data"]["n_patients"] == 16
     assert (report["plan"]["n_folds"], report["plan"]["group"]) == (5, "patient_id")
-    kinds = [arm["kind"] for arm in report["arms"]]
+    ran = [arm for arm in report["arms"] if not arm["chosen"]]
+    kinds = [arm["kind"] for arm in ran]
     assert kinds == ["probe"] * 12 + ["baseline"] + ["finetune"]
-    probe = report["arms"][0]["metrics"]["balanced_accuracy"]
-    dummy = report["arms"][12]["metrics"]["balanced_accuracy"]
+    probe = ran[0]["metrics"]["balanced_accuracy"]
+    dummy = ran[12]["metrics"]["balanced_accuracy"]
     assert probe["value"] > dummy["value"] + 0.2
     assert probe["ci_low"] > dummy["value"] + 0.1
     (against_dummy,) = [row for row in report["comparisons"] if row["arm_a"] == "dummy"]
     assert against_dummy["ci_high"] < -0.1
     assert against_dummy["outcome"] == "worse"
     # Grouped by patient the field gets about 0.93; 0.56 with random weights, 0.99 with a leak.
-    assert 0.85 < report["arms"][0]["metrics"]["roc_auc"]["value"] < 0.985
+    assert 0.85 < ran[0]["metrics"]["roc_auc"]["value"] < 0.985

@@ -27,7 +27,7 @@ data: {synthetic: {patients: 16, tiles_per_patient: 32, size: 64, seed: 1}}
 store: signals.store
 backbones:
   - {model: handcrafted, model_args: {groups: [haralick, gabor]}}
-splits: {folds: 2, group: patient_id}
+splits: {folds: 2, repeats: 1, group: patient_id}
 heads: {dummy: {}}
 output: {results: results, reports: reports}
 compute: {block_rows: 32, batch_size: 8, threads: 1, workers: 0}
