@@ -88,20 +88,14 @@ def compare(
     chosen = choose_reference(table, reference, selections)
     design = Design.of(results, n_boot=n_boot, seed=seed)
     barred = bars(results, design)
-    primary = _primary_arm(selections, chosen)
+    declared = Declared(metric, margin, alpha, _primary_arm(selections, chosen))
     counts = {each.arm: each.chosen for each in selections if len(each.chosen) > 1}
     # First: it does all arms at once, and contrasts use what it computed.
     arms = tuple(
         replace(summary, chosen=counts.get(summary.arm, {}))
         for summary in summarize_arms(design, table.runs, alpha=alpha)
     )
-    contrasts = contrast_arms(
-        design,
-        table.runs,
-        chosen,
-        Declared(metric, margin, alpha, primary),
-        barred=bool(barred),
-    )
+    contrasts = contrast_arms(design, table.runs, chosen, declared, barred=bool(barred))
     comparison = Comparison(
         metric=metric,
         margin=margin,

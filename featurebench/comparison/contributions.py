@@ -11,6 +11,8 @@ from featurebench.metrics import tile_losses
 from featurebench.stats import auc_influence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from featurebench.comparison.design import Design
@@ -63,10 +65,19 @@ def tile_contributions(
 
 
 def auc_influences(design: Design, run: RunResult, n_repeats: int) -> AucInfluences:
-    """Average the influence of every patient over folds, classes and repeats.
+    r"""Average the influence of every patient over folds, classes and repeats.
 
     As for the metric itself, a fold counts where all classes occur in it, and a repeat where a
-    fold does.
+    fold does. Influences sum to zero within a fold, so those of its n patients with positive (or
+    negative) tiles vary less than they would among all I such patients. Of the variance of
+    independent patients, the mean over R repeats has
+
+    .. math:: (1 - 1/n)^2 + \frac{n-1}{n^2}
+        \left(\frac1R + \Big(1 - \frac1R\Big) \frac{n-1}{I-1}\right),
+
+    as has the mean of anything that is centred among companions drawn anew in every repeat. The
+    influences are divided by the root of that over (I - 1) / I, which the test over patients
+    allows for itself; with one fold and one repeat nothing changes.
     """
     return design.remember(
         run, ("influences", n_repeats), lambda: _influences(design, run, n_repeats)
@@ -75,7 +86,10 @@ def auc_influences(design: Design, run: RunResult, n_repeats: int) -> AucInfluen
 
 def _influences(design: Design, run: RunResult, n_repeats: int) -> AucInfluences:
     n_classes = run.y_prob.shape[2]
-    columns = [1] if n_classes == 2 else list(range(n_classes))
+    columns = {
+        column: _scales(design, column, n_repeats)
+        for column in ([1] if n_classes == 2 else range(n_classes))
+    }
     per_repeat = [_of_folds(design, run, repeat, columns) for repeat in range(n_repeats)]
     known = [found for found in per_repeat if found is not None]
     has_positive, has_negative = _sides(design, n_repeats, binary=n_classes == 2)
@@ -114,7 +128,7 @@ def _values(metric: str, y_true: npt.NDArray[np.int64], y_prob: npt.NDArray[np.f
 
 
 def _of_folds(
-    design: Design, run: RunResult, repeat: int, columns: list[int]
+    design: Design, run: RunResult, repeat: int, columns: Mapping[int, tuple[float, float]]
 ) -> tuple[float, Floats, Floats] | None:
     found = []
     for rows in design.fold_rows(repeat):
@@ -132,11 +146,30 @@ def _of_folds(
             found.append(parts)
     if not found:
         return None
-    flat = [part for parts in found for part in parts]
-    auc = float(np.mean([part.auc for part in flat]))
-    positive = np.mean([part.positive for part in flat], axis=0)
-    negative = np.mean([part.negative for part in flat], axis=0)
-    return auc, positive, negative
+    scaled = [
+        (part.auc, part.positive * up, part.negative * down)
+        for parts in found
+        for part, (up, down) in zip(parts, columns.values(), strict=True)
+    ]
+    auc, positive, negative = (np.mean(each, axis=0) for each in zip(*scaled, strict=True))
+    return float(auc), positive, negative
+
+
+def _scales(design: Design, column: int, n_repeats: int) -> tuple[float, float]:
+    """Give what the influences of patients with positive, and negative, tiles are scaled by."""
+    tested = (design.test_fold[:n_repeats] >= 0).any(axis=0)
+    scales = []
+    for positive in (True, False):
+        rows = tested & ((design.y_true == column) == positive)
+        n_all = len(np.unique(design.clusters[rows]))
+        n = n_all / design.n_folds
+        if n <= 1 or n_all < 2:
+            scales.append(float("nan"))
+            continue
+        companions = 1 / n_repeats + (1 - 1 / n_repeats) * (n - 1) / (n_all - 1)
+        kept = (1 - 1 / n) ** 2 + (n - 1) / n**2 * companions
+        scales.append(float(np.sqrt((n_all - 1) / (n_all * kept))))
+    return scales[0], scales[1]
 
 
 def _sides(design: Design, n_repeats: int, *, binary: bool) -> tuple[Flags, Flags]:
