@@ -11,6 +11,7 @@ import numpy as np
 from featurebench.comparison.model import ArmSummary, Estimate
 from featurebench.heads.threads import own_threads
 from featurebench.metrics import (
+    LIMITS,
     METRICS,
     RANKED,
     PatientTiles,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from featurebench.comparison.design import Design
     from featurebench.results import RunResult
+    from featurebench.stats import Resamples
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
@@ -82,9 +84,28 @@ def summarize_arms(
     )
 
 
-def summarize_arm(design: Design, run: RunResult, *, alpha: float) -> ArmSummary:
-    """Score one arm, see `summarize_arms`."""
-    return summarize_arms(design, [run], alpha=alpha)[0]
+def estimate(
+    resamples: Resamples, samples: Floats, metric: str, *, n_units: int, alpha: float
+) -> Estimate:
+    """Average repeats and give an interval over units, widened as few units ask for.
+
+    Parameters
+    ----------
+    resamples
+        The weights that the samples were computed under.
+    samples
+        Shape (n_repeats, 1 + n_jackknife + n_boot).
+    metric
+        Key of ``METRICS``; no bound lies beyond what it can be.
+    n_units
+        Independent units that the score rests on.
+    alpha
+        The interval has level 1 - alpha.
+    """
+    values = resamples.widened(mean_over_repeats(samples))
+    found = resamples.interval(values, alpha=alpha, df=max(n_units - 1, 1))
+    low, high = np.clip([found.ci_low, found.ci_high], *LIMITS[metric])
+    return Estimate(found.value, float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -157,10 +178,8 @@ def _summarize(
         embedding=run.embedding,
         head=run.head,
         strategy=run.strategy,
-        metrics={name: _estimate(design, samples, alpha) for name, samples in tiles.items()},
-        patient_metrics={
-            name: _estimate(design, samples, alpha) for name, samples in patients.items()
-        },
+        metrics=_estimates(design, tiles, alpha),
+        patient_metrics=_estimates(design, patients, alpha),
         undefined_folds=_undefined_folds(design, run, tiles),
         confusion=confusion_matrix(design.y_true[first], run.y_prob[0, first], run.y_prob.shape[2]),
         cost=run.cost,
@@ -188,6 +207,8 @@ def _undefined_folds(
     return {name: lacking if name in RANKED else pooled[name] for name in _ALL}
 
 
-def _estimate(design: Design, samples: Floats, alpha: float) -> Estimate:
-    interval = design.resamples.interval(mean_over_repeats(samples), alpha=alpha)
-    return Estimate(interval.value, interval.ci_low, interval.ci_high)
+def _estimates(design: Design, samples: Mapping[str, Floats], alpha: float) -> dict[str, Estimate]:
+    return {
+        name: estimate(design.resamples, values, name, n_units=design.n_units, alpha=alpha)
+        for name, values in samples.items()
+    }

@@ -143,11 +143,12 @@ def by_bootstrap(
 ) -> OverPatients:
     """Resample patients, for any metric; ``limits`` are the margin and alpha."""
     first, second = (sample_scores(design, run, metric)[:n_repeats] for run in pair)
-    values, (margin, alpha) = mean_over_repeats(first - second), limits
-    resamples = design.resamples
-    wide, narrow = (resamples.interval(values, alpha=level) for level in (alpha, 2 * alpha))
-    one_sided = [resamples.p_below(values, bound) for bound in (-margin, margin)]
-    below_zero = resamples.p_below(values, 0.0)
+    resamples, df, (margin, alpha) = design.resamples, max(design.n_units - 1, 1), limits
+    values = resamples.widened(mean_over_repeats(first - second))
+    wide, narrow = (resamples.interval(values, alpha=level, df=df) for level in (alpha, 2 * alpha))
+    below, below_zero, above = (
+        resamples.p_below(values, bound, df=df) for bound in (-margin, 0.0, margin)
+    )
     known = np.isfinite(wide.ci_low)
     evidence = Evidence(
         test=f"{wide.method} bootstrap over {design.unit}",
@@ -161,7 +162,7 @@ def by_bootstrap(
         ci_high=wide.ci_high,
         narrow_low=narrow.ci_low,
         narrow_high=narrow.ci_high,
-        p_equivalent=max(one_sided[0], 1 - one_sided[1]),
+        p_equivalent=max(below, 1 - above),
         n=design.n_units,
     )
     return OverPatients(evidence, undefined_resamples=wide.n_undefined)

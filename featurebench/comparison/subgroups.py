@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurebench.comparison.arms import mean_over_repeats
-from featurebench.comparison.model import Estimate, Subgroup
+from featurebench.comparison.arms import estimate
+from featurebench.comparison.model import Subgroup
 from featurebench.errors import ConfigError
 from featurebench.metrics import weighted_metric
 from featurebench.stats import Resamples
@@ -210,14 +210,20 @@ def _score(design: Design, run: RunResult, group: _Group, metric: str, alpha: fl
         if (tested >= 0).any()
     ]
     nothing = np.full((1, len(group.resamples.weights)), np.nan)
-    values = mean_over_repeats(np.stack(samples) if samples else nothing)
-    found = group.resamples.interval(values, alpha=alpha)
+    name = "recall" if of_class else metric
+    found = estimate(
+        group.resamples,
+        np.stack(samples) if samples else nothing,
+        name,
+        n_units=group.n_units,
+        alpha=alpha,
+    )
     return Subgroup(
         column=group.column,
         value=group.value,
         arm=run.arm,
-        metric="recall" if of_class else metric,
-        estimate=Estimate(found.value, found.ci_low, found.ci_high),
+        metric=name,
+        estimate=found,
         n_tiles=group.n_tiles,
         n_patients=group.n_units if design.unit == "patients" else 0,
         warning=_warning(design, group, is_known=bool(np.isfinite(found.value))),

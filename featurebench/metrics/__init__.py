@@ -6,6 +6,7 @@ from featurebench.metrics.losses import tile_losses
 from featurebench.metrics.patients import PatientTiles, patient_level, patient_rows
 from featurebench.metrics.scoring import (
     GREATER_IS_BETTER,
+    LIMITS,
     METRICS,
     arm_value,
     confusion_matrix,
@@ -16,6 +17,7 @@ from featurebench.metrics.weighted import RANKED, weighted_metric, weighted_metr
 
 __all__ = [
     "GREATER_IS_BETTER",
+    "LIMITS",
     "METRICS",
     "RANKED",
     "PatientTiles",

@@ -46,6 +46,12 @@ GREATER_IS_BETTER: dict[str, bool] = {
     name: name not in {"log_loss", "brier", "ece"} for name in METRICS
 }
 
+LIMITS: dict[str, tuple[float, float]] = {
+    name: (-1.0 if name in {"kappa", "mcc"} else 0.0, float("inf") if name == "log_loss" else 1.0)
+    for name in METRICS
+}
+"""The least and the largest value that each metric can have."""
+
 
 def confusion_matrix(y_true: npt.ArrayLike, y_prob: npt.ArrayLike, n_classes: int) -> Ints:
     """Count tiles by true class (row) and predicted class (column).

@@ -28,12 +28,16 @@ def patient_test(
     of group g, and :math:`w_{pg}` that patient's share of its tiles, the estimate is the mean of
     the G values D_g and
 
-    .. math:: u_p = \frac1G \sum_g (c_{pg} - w_{pg} D_g), \qquad
-              se^2 = \frac{P}{P - 1} \sum_p u_p^2, \qquad df = P - 1,
+    .. math:: u_p = \frac1G \sum_g \frac{c_{pg} - w_{pg} D_g}{\sqrt{1 - w_{pg}}}, \qquad
+              se^2 = \sum_p u_p^2,
 
-    the linearised (cluster-robust) variance of a mean of ratios. With one group and patients of
-    equal size it is the paired t-test over the patients' mean differences. Accuracy, log loss and
-    Brier score have one group for each repeat, balanced accuracy one for each class and repeat.
+    the cluster-robust variance of Bell and McCaffrey (CR2): what a patient differs by from a mean
+    that contains the patient is too small, and is divided by what that takes away. The degrees of
+    freedom are Satterthwaite's for it, were tiles independent: P - 1 for one group and patients of
+    equal size, where it is the paired t-test over the patients' mean differences; P - G where each
+    patient is of one group; fewer where few patients have most of the tiles.
+
+    Accuracy, log loss and Brier score have one group, balanced accuracy one for each class.
 
     Parameters
     ----------
@@ -49,8 +53,8 @@ def patient_test(
     Returns
     -------
     TestResult
-        ``n`` is P. Not estimable (NaN) with fewer than two patients, or when no patient moves the
-        estimate.
+        ``n`` is P. Not estimable (NaN) where a group has tiles of one patient only, or when no
+        patient moves the estimate.
 
     Raises
     ------
@@ -60,13 +64,16 @@ def patient_test(
 
     References
     ----------
-    Cochran WG. Sampling techniques. 3rd ed. Wiley 1977, chapter 6 (variance of a ratio).
+    Bell RM, McCaffrey DF. Bias reduction in standard errors for linear regression with multi-stage
+    samples. Survey Methodology 2002; 28: 169-181.
+    Pustejovsky JE, Tipton E. Small-sample methods for cluster-robust variance estimation and
+    hypothesis testing in fixed effects models. J Bus Econ Stat 2018; 36: 672-683.
 
     Examples
     --------
     >>> differences = np.array([0.1, 0.3, -0.1, 0.2])
     >>> result = patient_test(differences[:, None] / 4, np.full((4, 1), 0.25))
-    >>> round(result.estimate, 3), round(result.statistic, 3), result.df
+    >>> round(result.estimate, 3), round(result.statistic, 3), round(result.df, 6)
     (0.125, 1.464, 3.0)
     """
     c, w = np.asarray(contributions, dtype=np.float64), np.asarray(shares, dtype=np.float64)
@@ -75,13 +82,13 @@ def patient_test(
     kept = (w > 0).any(axis=1)
     c, w, n = c[kept], w[kept], int(kept.sum())
     group_means = c.sum(axis=0)
-    influence = (c - w * group_means).mean(axis=1)
-    se = float("nan")
-    if n > 1 and _moves(influence, c):
-        se = float(np.sqrt(n / (n - 1) * (influence @ influence)))
-    return t_result(
-        PATIENT_T, float(group_means.mean()), se, df=float(max(n - 1, 0)), alpha=alpha, n=n
-    )
+    estimate, se, df = float(group_means.mean()), float("nan"), 0.0
+    if w.max() < 1 - _ROUNDING:
+        influence = ((c - w * group_means) / np.sqrt(1 - w)).mean(axis=1)
+        df = _satterthwaite(w)
+        if _moves(influence, c):
+            se = float(np.sqrt(influence @ influence))
+    return t_result(PATIENT_T, estimate, se, df=df, alpha=alpha, n=n)
 
 
 def influence_test(
@@ -220,6 +227,18 @@ def sign_flip(contributions: npt.ArrayLike, *, n_draws: int = 10_000, seed: int 
     if moving.size <= MAX_EXACT:
         return _exact_share(moving, bound)
     return (_drawn(moving, bound, n_draws, seed) + 1) / (n_draws + 1)
+
+
+def _satterthwaite(w: Floats) -> float:
+    r"""Degrees of freedom :math:`(tr\,\Omega)^2 / tr\,\Omega^2`, with \Omega the covariance of u.
+
+    For independent tiles it is :math:`diag(d) - A A^T`, where :math:`A_{pg} = w / \sqrt{1 - w}`
+    and :math:`d_p = \sum_g (w + A^2)`.
+    """
+    a = w / np.sqrt(1 - w)
+    d = (w + a**2).sum(axis=1)
+    squared = d @ d - 2 * d @ (a**2).sum(axis=1) + ((a.T @ a) ** 2).sum()
+    return float(w.sum() ** 2 / squared)
 
 
 def _exact_share(c: Floats, bound: float) -> float:

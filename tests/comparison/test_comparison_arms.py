@@ -7,9 +7,8 @@ import pytest
 from comparison_cases import Cohort, arm, draw_results
 
 from featurebench.comparison.arms import (
-    mean_over_repeats,
+    estimate,
     sample_scores,
-    summarize_arm,
     summarize_arms,
 )
 from featurebench.comparison.design import Design
@@ -41,7 +40,7 @@ def test_every_metric_of_every_arm(cohort: Cohort) -> None:
         for name in METRICS:
             one = sample_scores(again, run, name)
             np.testing.assert_array_equal(sample_scores(design, run, name), one)
-            interval = design.resamples.interval(mean_over_repeats(one), alpha=0.1)
+            interval = estimate(design.resamples, one, name, n_units=design.n_units, alpha=0.1)
             known = summary.metrics[name]
             assert (known.value, known.ci_low) == pytest.approx(
                 (interval.value, interval.ci_low), nan_ok=True
@@ -55,7 +54,7 @@ def test_patients_are_scored_on_their_mean_probabilities(cohort: Cohort) -> None
     results = draw_results([arm("a")], cohort)
     design = Design.of(results, n_boot=60, seed=0)
     (run,) = results.runs
-    summary = summarize_arm(design, run, alpha=0.05)
+    (summary,) = summarize_arms(design, [run], alpha=0.05)
     samples = []
     for repeat, y_prob in enumerate(run.y_prob):
         rows = design.rows(repeat)
@@ -69,7 +68,9 @@ def test_patients_are_scored_on_their_mean_probabilities(cohort: Cohort) -> None
         fold = design.test_fold[repeat, rows][first]
         statistic = weighted_metric("f1", labels, means, units[first], fold)
         samples.append(design.resamples.evaluate(statistic))
-    interval = design.resamples.interval(mean_over_repeats(np.stack(samples)))
+    interval = estimate(
+        design.resamples, np.stack(samples), "f1", n_units=design.n_units, alpha=0.05
+    )
     found = summary.patient_metrics["f1"]
     assert (found.value, found.ci_high) == pytest.approx((interval.value, interval.ci_high))
 

@@ -160,13 +160,14 @@ def test_difference_and_interval_by_repeating_the_tiles_of_drawn_patients(
         )
         for weights in design.resamples.weights
     ]
-    expected = design.resamples.interval(differences)
+    widened = design.resamples.widened(differences)
+    expected = design.resamples.interval(widened, df=design.n_units - 1)
     assert contrast.difference == pytest.approx(expected.value)
     assert (contrast.ci_low, contrast.ci_high) == pytest.approx(
         (expected.ci_low, expected.ci_high), abs=1e-9
     )
     assert contrast.interval == "BCa bootstrap over patients"
-    assert contrast.by_patients.se == pytest.approx(np.std(differences[-200:], ddof=1))
+    assert contrast.by_patients.se == pytest.approx(np.std(widened[-200:], ddof=1))
 
 
 def test_accuracy_is_tested_by_the_means_of_patients(results: ResultsTable) -> None:

@@ -99,7 +99,9 @@ def test_interval_is_that_of_repeating_the_patients_tiles() -> None:
         right = [np.mean(p[rows].argmax(axis=1) == results.y_true[rows]) for p in
                  results.runs[0].y_prob] if len(rows) else [np.nan]  # fmt: skip
         resampled.append(np.mean(right))
-    expected = design.resamples.interval(np.array(resampled))
+    widened = design.resamples.widened(np.array(resampled))
+    n_units = len(np.unique(design.clusters[inside]))
+    expected = design.resamples.interval(widened, df=n_units - 1)
     assert group.estimate.ci_low == pytest.approx(expected.ci_low)
     assert group.estimate.ci_high == pytest.approx(expected.ci_high)
 

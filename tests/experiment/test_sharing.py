@@ -188,6 +188,7 @@ def test_an_embedding_that_was_not_imported_is_named(config: ExperimentConfig) -
     assert "no imported embeddings are called 'uni'" in error
 
 
+@pytest.mark.slow
 def test_a_dask_worker_may_be_killed(config: ExperimentConfig, tmp_path: Path) -> None:
     """Its block is dealt to another worker, and the store is that of an undisturbed run."""
     many = TINY.replace("tiles_per_patient: 4", "tiles_per_patient: 8")

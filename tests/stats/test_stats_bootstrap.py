@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from scipy import stats
 from stat_cases import read_cases
 
 from featurebench.stats import Resamples, bootstrap, cluster_bootstrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Floats = npt.NDArray[np.float64]
 SCORES = np.random.default_rng(5).gamma(2.0, size=17)
@@ -221,3 +225,73 @@ def test_shifting_scaling_and_flipping_the_scores_moves_the_interval_along(
     moved = cluster_bootstrap(lambda w: (w @ (factor * scores + 1)) / w.sum(axis=1), n, n_boot=200)
     expected = sorted([factor * base.ci_low + 1, factor * base.ci_high + 1])
     np.testing.assert_allclose([moved.ci_low, moved.ci_high], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("df", [np.inf, 5.0])
+@pytest.mark.parametrize("statistic", [weighted_mean, weighted_variance])
+def test_a_bound_of_the_interval_has_the_p_value_of_its_level(
+    statistic: Callable[[Floats], Floats], df: float
+) -> None:
+    resamples = Resamples.draw(len(SCORES), n_boot=20_000, seed=1)
+    values = resamples.evaluate(statistic)
+    for alpha in (0.1, 0.5):
+        interval = resamples.interval(values, alpha=alpha, df=df)
+        assert resamples.p_below(values, interval.ci_low, df=df) == pytest.approx(
+            alpha / 2, abs=2e-3
+        )
+        assert resamples.p_below(values, interval.ci_high, df=df) == pytest.approx(
+            1 - alpha / 2, abs=2e-3
+        )
+    assert resamples.p_below(values, values.min() - 1, df=df) < 0.01
+
+
+def test_few_degrees_of_freedom_ask_for_more() -> None:
+    resamples = Resamples.draw(len(SCORES), n_boot=4000, seed=1)
+    values = resamples.evaluate(weighted_mean)
+    plain, expanded = resamples.interval(values), resamples.interval(values, df=4)
+    assert expanded.ci_low < plain.ci_low
+    assert plain.ci_high < expanded.ci_high
+    level = 2 * stats.norm.cdf(stats.t.ppf(0.025, 4))
+    same = resamples.interval(values, alpha=float(level))
+    assert (expanded.ci_low, expanded.ci_high) == pytest.approx((same.ci_low, same.ci_high))
+    with pytest.raises(ValueError, match="df is 0"):
+        resamples.interval(values, df=0)
+
+
+def test_replicates_of_a_mean_are_widened_to_its_standard_error() -> None:
+    resamples = Resamples.draw(6, n_boot=20_000, seed=0)
+    scores = SCORES[:6]
+    values = resamples.evaluate(lambda w: w @ scores / w.sum(axis=1))
+    widened = resamples.widened(values)
+    assert widened[0] == values[0]
+    assert np.std(values[-20_000:]) == pytest.approx(stats.sem(scores) * np.sqrt(5 / 6), rel=0.02)
+    assert np.std(widened[-20_000:], ddof=1) == pytest.approx(stats.sem(scores))
+    np.testing.assert_array_equal(np.argsort(widened[-50:]), np.argsort(values[-50:]))
+
+
+def test_what_is_computed_within_small_folds_is_widened_most() -> None:
+    """A fold's own mean is taken away from its members, of whom there are few."""
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=24)
+    folds = np.stack([rng.permutation(24) % 8 for _ in range(20)])
+
+    def spread(weights: Floats) -> Floats:
+        """Mean over folds of the variance within them, which a fold of three sees poorly."""
+        found = []
+        for row in folds:
+            for fold in range(8):
+                w, x = weights[:, row == fold], scores[row == fold]
+                total = np.where(w.sum(axis=1) > 0, w.sum(axis=1), np.nan)
+                mean = w @ x / total
+                found.append(w @ x**2 / total - mean**2)
+        return np.asarray(np.nanmean(found, axis=0))
+
+    resamples = Resamples.draw(24, n_boot=1000, seed=0)
+    values = resamples.evaluate(spread)
+    assert np.std(resamples.widened(values)[-1000:]) > 1.3 * np.std(values[-1000:])
+
+
+def test_without_a_jackknife_nothing_is_widened() -> None:
+    resamples = Resamples.draw(5, n_boot=50, seed=0)
+    values = resamples.evaluate(lambda w: np.where(w[:, 0] > 0, w @ SCORES[:5], np.nan))
+    np.testing.assert_array_equal(resamples.widened(values), values)
