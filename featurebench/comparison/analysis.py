@@ -108,7 +108,7 @@ def compare(
         barred=barred,
         selections=selections,
         subgroups=subgroup_scores(design, table.runs, metric, subgroups or {}, alpha=alpha),
-        offered=offer_tests(design, table.runs, contrasts, metric=metric, tests=tests),
+        offered=offer_tests(design, table.runs, contrasts, metric=metric, alpha=alpha, tests=tests),
     )
     worded = in_words(comparison)
     return replace(

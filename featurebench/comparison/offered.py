@@ -164,6 +164,7 @@ def offer_tests(
     contrasts: Sequence[Contrast],
     *,
     metric: str,
+    alpha: float,
     tests: Sequence[str],
 ) -> tuple[OfferedTest, ...]:
     """Compute the tests asked for, each once, in the order in which they were asked for.
@@ -173,7 +174,7 @@ def offer_tests(
     tested once, whatever the metric: calls (McNemar, Cochran, Stuart-Maxwell, kappa), or the
     probability of the second class, pooled over folds (DeLong, Obuchowski).
     """
-    material = Material(design, tuple(runs), metric)
+    material = Material(design, tuple(runs), metric, alpha)
     return tuple(_run(material, OFFERED[name], contrasts) for name in dict.fromkeys(tests))
 
 

@@ -61,7 +61,8 @@ def _cochran(material: Material) -> ArmsTest:
 
 
 def _kappa(material: Material, run: RunResult) -> ArmMeasure:
-    found = cohen_kappa(material.confusion(material.truth, material.called[run.arm]))
+    table = material.confusion(material.truth, material.called[run.arm])
+    found = cohen_kappa(table, alpha=material.alpha)
     return ArmMeasure(
         run.arm,
         value=found.kappa,

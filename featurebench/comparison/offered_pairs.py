@@ -46,6 +46,7 @@ class Material:
     design: Design
     runs: tuple[RunResult, ...]
     metric: str
+    alpha: float
 
     @property
     def n_classes(self) -> int:

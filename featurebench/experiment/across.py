@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,17 @@ from featurebench.experiment.freshness import differences
 from featurebench.experiment.index import digest_files
 from featurebench.experiment.provenance import versions
 from featurebench.experiment.study import DEFAULT_GROUP
-from featurebench.experiment.verdict import compare_findings, gather, write_findings
+from featurebench.experiment.verdict import (
+    compare_findings,
+    gather,
+    is_fresh,
+    summarize_findings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from featurebench.comparison import Comparison
     from featurebench.config import ExperimentConfig
     from featurebench.experiment.console import Console
     from featurebench.experiment.verdict import Findings
@@ -35,6 +42,11 @@ class DataSet:
 
     config: ExperimentConfig
     findings: Findings
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Of its arms; made once, when it is first asked for."""
+        return compare_findings(self.config, self.findings)
 
 
 def compare_experiments(configs: Sequence[ExperimentConfig]) -> Mapping[str, Any]:
@@ -79,12 +91,17 @@ def report_experiments(
     ConfigError, ResultsError
         As `compare_experiments`.
     """
+    from featurebench.reporting import write_report
     from featurebench.reporting.across import write_across
 
     data_sets = _gather(configs, console)
     for each in data_sets:
         console.say("data set", each.config.name)
-        write_findings(each.config, each.findings, console)
+        if is_fresh(each.config, each.findings):
+            console.say("report", "cached")
+            continue
+        summary = summarize_findings(each.config, each.findings, each.comparison)
+        write_report(summary, each.config.output.reports)
     if _is_fresh(data_sets, output):
         console.say("over data sets", "cached")
         return output / "across.html"
@@ -138,7 +155,7 @@ def _summarize(
     comparisons = {}
     with console.track("comparing over data sets", len(data_sets)) as advance:
         for each in data_sets:
-            comparisons[each.config.name] = compare_findings(each.config, each.findings)
+            comparisons[each.config.name] = each.comparison
             advance(1)
     across = compare_across(comparisons)
     across = replace(across, notes=(*across.notes, *_shared_patients(data_sets)))

@@ -8,18 +8,17 @@ import json
 import re
 from dataclasses import replace
 from html import unescape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from across_cases import DUMMY, KNN, PROBE, TUNED, comparison, evidence, many, summary
+from across_report_cases import summarized, three
 
-from featurebench.comparison.across import compare_across
 from featurebench.comparison.model import Selection
 from featurebench.reporting.across import (
     across_html,
     across_markdown,
-    summarize_across,
     write_across,
 )
 from featurebench.reporting.across_chart import across_forest, effect_scale
@@ -33,32 +32,8 @@ from featurebench.reporting.critical_difference import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from featurebench.comparison.model import Comparison
 
 PERCENT = re.compile(r"([-\d.]+)%")
-
-
-def summarized(named: dict[str, Comparison], **facts: Any) -> dict[str, Any]:
-    described = {
-        name: {
-            "page": f"../{name}/report.html",
-            "n_tiles": 480,
-            "n_patients": 40,
-            "n_classes": 2,
-            **facts,
-        }
-        for name in named
-    }
-    provenance = {"inputs_sha256": "0" * 64}
-    return summarize_across(compare_across(named), named, facts=described, provenance=provenance)
-
-
-def three() -> dict[str, Comparison]:
-    return {
-        "glas": comparison(0.031, (0.015, 0.01), of_contrast={"outcome": "better"}),
-        "breast": comparison(0.004, (0.008, 0.01)),
-        "colon": comparison(0.06, (0.02, 0.01)),
-    }
 
 
 def parsed(markup: object) -> ElementTree.Element:

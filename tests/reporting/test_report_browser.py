@@ -6,9 +6,12 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from across_cases import many
+from across_report_cases import summarized, three
 from report_cases import draw_case, with_full_ledger
 
 from featurebench.reporting import write_report
+from featurebench.reporting.across import write_across
 from featurebench.results import Failure
 
 if TYPE_CHECKING:
@@ -51,6 +54,13 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         name: write_report(case.summary(), folder / f"report-{name}")
         for name, case in cases.items()
     }
+
+
+@pytest.fixture(scope="module")
+def over_data_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("over data sets")
+    named = {"three": three(), "many": many(10)}
+    return {name: write_across(summarized(each), folder / name) for name, each in named.items()}
 
 
 @pytest.fixture
@@ -103,6 +113,21 @@ def test_no_rule_of_accessibility_is_broken(
     )
     page = visit(reports[name], viewport=viewport, color_scheme=scheme)
     page.locator("#expand").click()
+    broken = axe.Axe().run(page).response["violations"]
+    assert [(rule["id"], [node["target"] for node in rule["nodes"][:3]]) for rule in broken] == []
+
+
+@pytest.mark.parametrize("name", ["three", "many"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_report_over_data_sets_breaks_no_rule(
+    name: str, scheme: str, viewport: dict[str, int], visit: Any, over_data_sets: dict[str, Path]
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    page = visit(over_data_sets[name], viewport=viewport, color_scheme=scheme)
+    assert overflow(page) == 0
     broken = axe.Axe().run(page).response["violations"]
     assert [(rule["id"], [node["target"] for node in rule["nodes"][:3]]) for rule in broken] == []
 
