@@ -112,7 +112,9 @@ def has_umap() -> bool:
 
 def _umap(sample: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
     if not has_umap():
-        raise ValueError("method is 'umap' and umap-learn is not installed: use 'pca'")
+        raise ValueError(
+            "umap-learn is not installed: pip install 'featurebench[umap]', or use 'pca'"
+        )
     import umap
 
     made = umap.UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(sample)

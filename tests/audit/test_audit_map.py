@@ -48,5 +48,5 @@ def test_one_column_leaves_the_second_axis_empty() -> None:
 
 @pytest.mark.skipif(has_umap(), reason="umap-learn is installed")
 def test_umap_without_its_package_is_refused() -> None:
-    with pytest.raises(ValueError, match="umap-learn is not installed: use 'pca'"):
+    with pytest.raises(ValueError, match="umap-learn is not installed: pip install"):
         map_embedding(np.eye(5), np.zeros(5, dtype=np.int64), method="umap")
