@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -99,3 +100,9 @@ def run_again() -> Callable[..., tuple[ExperimentConfig, Recorder]]:
 def new_recorder() -> type[Recorder]:
     """Make consoles that remember what was said."""
     return Recorder
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector off what was imported: statsmodels collects at every call."""
+    gc.collect()
+    gc.freeze()
