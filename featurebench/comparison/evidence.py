@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurebench.comparison.arms import mean_over_repeats, sample_scores
+from featurebench.comparison.arms import sample_scores, spread_samples
 from featurebench.comparison.contributions import LINEAR, auc_influences, tile_contributions
 from featurebench.comparison.model import Evidence
 from featurebench.metrics import fold_values
@@ -144,7 +144,7 @@ def by_bootstrap(
     """Resample patients, for any metric; ``limits`` are the margin and alpha."""
     first, second = (sample_scores(design, run, metric)[:n_repeats] for run in pair)
     resamples, df, (margin, alpha) = design.resamples, max(design.n_units - 1, 1), limits
-    values = resamples.widened(mean_over_repeats(first - second))
+    values = spread_samples(resamples, first - second, metric)
     wide, narrow = (resamples.interval(values, alpha=level, df=df) for level in (alpha, 2 * alpha))
     below, below_zero, above = (
         resamples.p_below(values, bound, df=df) for bound in (-margin, 0.0, margin)

@@ -39,8 +39,8 @@ backbones:
 
 {splits}
 
-# The first head on the first backbone is the reference that all arms are held against. To search
-# their parameters on inner folds, too: search: {{method: tpe, trials: 20}}
+# The best of these, chosen on inner folds and never by a test score, is what fine-tuning is held
+# against. To search their parameters on inner folds, too: search: {{method: tpe, trials: 20}}
 heads:
   logistic: {{}}   # penalty chosen on inner folds
   ridge: {{}}      # least squares, penalty chosen likewise

@@ -9,6 +9,7 @@ from comparison_cases import Cohort, arm, draw_results
 from featurebench.comparison.arms import (
     estimate,
     sample_scores,
+    spread_samples,
     summarize_arms,
 )
 from featurebench.comparison.design import Design
@@ -93,3 +94,15 @@ def test_what_was_made_of_a_run_is_not_taken_for_another_one() -> None:
     first, second = (sample_scores(design, run, "accuracy") for run in results.runs)
     assert not np.array_equal(first, second)
     assert sample_scores(design, results.runs[0], "accuracy") is first
+
+
+def test_average_precision_is_not_widened_and_bounds_stay_within_the_metric() -> None:
+    results = draw_results([arm("a", signal=2.5)], Cohort(n_patients=12, n_folds=4))
+    design = Design.of(results, n_boot=200, seed=0)
+    (run,) = results.runs
+    for name, same in (("average_precision", True), ("roc_auc", False)):
+        samples = sample_scores(design, run, name)
+        spread = spread_samples(design.resamples, samples, name)
+        assert (np.nanstd(spread) == np.nanstd(samples.mean(axis=0))) == same
+        known = estimate(design.resamples, samples, name, n_units=12, alpha=0.05)
+        assert 0 <= known.ci_low < known.value <= known.ci_high <= 1
