@@ -13,7 +13,7 @@ N3 = next(scenario for scenario in SCENARIOS if scenario.name == "N3")
 
 def test_an_interval_covers_where_it_holds_the_mean_of_all_studies() -> None:
     intervals = np.zeros((4, 1, 1, 1, 3))
-    intervals[:, 0, 0, 0] = [[1, 2.5, 3], [2, 2, 4], [3, 1, 2.6], [4, np.nan, np.nan]]
+    intervals[:, 0, 0, 0] = np.array([[1, 2.5, 3], [2, 2, 4], [3, 1, 2.6], [4, np.nan, np.nan]])
     # Their mean is 2.5: three hold it, and one is not estimable.
     assert coverage(intervals).item() == 0.75
     intervals[0, 0, 0, 0, 1] = 2.6
