@@ -26,7 +26,7 @@ from featurebench.comparison.design import Design
 
 Floats = npt.NDArray[np.float64]
 
-METRICS = ("balanced_accuracy", "f1", "kappa", "roc_auc", "average_precision")
+METRICS = ("balanced_accuracy", "f1", "kappa", "roc_auc", "average_precision", "ece")
 METHODS = ("report", "plain BCa")
 REPEATS = (10, 1)
 ALPHA = 0.05

@@ -79,7 +79,12 @@ def by_sklearn(name: str, y_true: Ints, y_prob: Probs) -> float:
         "roc_auc": lambda: reference.roc_auc_score(y_true, score, multi_class="ovr"),
         "average_precision": lambda: reference.average_precision_score(y_true, score),
         "kappa": lambda: reference.cohen_kappa_score(y_true, predicted),
-        "mcc": lambda: reference.matthews_corrcoef(y_true, predicted),
+        # Where all are of one class and called so, scikit-learn has 0 for 0 / 0.
+        "mcc": lambda: (
+            np.nan
+            if len({*y_true, *predicted}) == 1
+            else reference.matthews_corrcoef(y_true, predicted)
+        ),
         "log_loss": lambda: reference.log_loss(y_true, y_prob, labels=labels),
         "brier": lambda: reference.brier_score_loss(y_true, y_prob, labels=labels),
         "ece": lambda: calibration_error(y_true, y_prob),
@@ -138,8 +143,8 @@ def test_certain_and_right_is_best_on_every_metric() -> None:
 def test_one_class_only() -> None:
     y_prob = np.array([[0.9, 0.1], [0.8, 0.2]])
     undefined = {name for name, metric in METRICS.items() if np.isnan(metric([0, 0], y_prob))}
-    assert undefined == {"roc_auc", "average_precision", "kappa"}
-    assert METRICS["mcc"]([0, 0], y_prob) == 0
+    assert undefined == {"roc_auc", "average_precision", "kappa", "mcc"}
+    assert METRICS["mcc"]([1, 1], y_prob) == 0
     assert np.isnan(METRICS["average_precision"]([1, 1], y_prob))
 
 

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 _ALL = tuple(METRICS)
 # Where a fold has few patients, leaving one out changes its share of positive tiles, on which
 # average precision depends: its jackknife says more of that than of the ranking.
-_NOT_WIDENED = frozenset({"average_precision"})
+_AS_DRAWN = frozenset({"average_precision"})
+# Patients that are drawn again add noise, and a calibration error counts noise as error.
+_CENTRED = frozenset({"ece"})
 
 
 def sample_scores(design: Design, run: RunResult, metric: str) -> Floats:
@@ -71,7 +73,10 @@ def mean_over_repeats(samples: Floats) -> Floats:
 
 
 def spread_samples(resamples: Resamples, samples: Floats, metric: str) -> Floats:
-    """Average repeats, the replicates widened where the metric's jackknife can be relied on.
+    """Average repeats, and correct the replicates as the metric asks for.
+
+    Those of the calibration error are centred; all others are widened to the jackknife's error,
+    but for average precision, where that cannot be relied on.
 
     Parameters
     ----------
@@ -88,7 +93,9 @@ def spread_samples(resamples: Resamples, samples: Floats, metric: str) -> Floats
         Float64, shape (1 + n_jackknife + n_boot,), for the methods of ``resamples``.
     """
     values = mean_over_repeats(samples)
-    return values if metric in _NOT_WIDENED else resamples.widened(values)
+    if metric in _CENTRED:
+        return resamples.centred(values)
+    return values if metric in _AS_DRAWN else resamples.widened(values)
 
 
 def summarize_arms(

@@ -54,12 +54,15 @@ def kappa(tables: Floats) -> Floats:
 
 
 def mcc(tables: Floats) -> Floats:
-    """Matthews correlation, multi-class (Gorodkin 2004); 0 if truth or prediction is constant."""
+    """Matthews correlation, multi-class (Gorodkin 2004); 0 if truth or prediction is constant.
+
+    NaN, as Cohen's kappa, if all tiles are of one class and predicted as such.
+    """
     n, chance = _totals(tables)
     spread = [n**2 - (tables.sum(axis=axis) ** 2).sum(axis=-1) for axis in (-1, -2)]
     covariance = n * _hits(tables).sum(axis=-1) - chance
     value = ratio(covariance, np.sqrt(spread[0]) * np.sqrt(spread[1]), otherwise=0.0)
-    return np.where(n > 0, value, np.nan)
+    return np.where(chance < n**2, value, np.nan)
 
 
 CONFUSION: dict[str, Callable[[Floats], Floats]] = {

@@ -37,9 +37,9 @@ The predicted class is the one with the largest probability, the first one in a 
 ``recall`` and ``f1`` are averaged over the classes that occur or are predicted, without weights;
 ``balanced_accuracy`` over those that occur. ``roc_auc`` and ``average_precision`` are those of
 class 1 if there are two classes, else one-versus-rest averaged over all; NaN if a class does not
-occur. ``kappa`` is NaN where truth and prediction are one and the same class. ``log_loss`` is in
-nats, ``brier`` summed over classes but halved for two, ``ece`` in 15 bins of the largest
-probability.
+occur. ``kappa`` and ``mcc`` are NaN where truth and prediction are one and the same class.
+``log_loss`` is in nats, ``brier`` summed over classes but halved for two, ``ece`` in 15 bins of the
+largest probability.
 """
 
 GREATER_IS_BETTER: dict[str, bool] = {

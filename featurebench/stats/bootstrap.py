@@ -277,6 +277,29 @@ class Resamples:
                 replicates[:] = theta[0] + ratio * (replicates - theta[0])
         return theta
 
+    def centred(self, values: npt.ArrayLike) -> Floats:
+        """Move the replicates so that their median is the observed value.
+
+        For a statistic that any noise makes larger, such as a calibration error: drawing clusters
+        again adds noise, so that nearly all replicates lie above the observed value, and BCa would
+        take its bounds from the few that do not.
+
+        Parameters
+        ----------
+        values
+            As in `interval`.
+
+        Returns
+        -------
+        ndarray
+            Float64, of the same shape, for `interval` and `p_below`.
+        """
+        theta = np.asarray(values, dtype=np.float64).copy()
+        replicates = theta[1 + self.n_jackknife :]
+        if np.isfinite(replicates).any():
+            replicates += theta[0] - np.nanmedian(replicates)
+        return theta
+
     def p_below(self, values: npt.ArrayLike, bound: float, *, df: float = np.inf) -> float:
         r"""Confidence that the statistic lies below a bound: where `interval` would end there.
 

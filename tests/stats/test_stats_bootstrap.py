@@ -295,3 +295,16 @@ def test_without_a_jackknife_nothing_is_widened() -> None:
     resamples = Resamples.draw(5, n_boot=50, seed=0)
     values = resamples.evaluate(lambda w: np.where(w[:, 0] > 0, w @ SCORES[:5], np.nan))
     np.testing.assert_array_equal(resamples.widened(values), values)
+
+
+def test_replicates_of_what_noise_makes_larger_are_centred() -> None:
+    resamples = Resamples.draw(17, n_boot=999, seed=0)
+    values = resamples.evaluate(lambda w: np.abs((w - 1) @ (SCORES - SCORES.mean())))
+    assert values[0] == 0
+    moved = resamples.centred(values)
+    np.testing.assert_array_equal(moved[: 1 + resamples.n_jackknife], values[:18])
+    replicates = moved[1 + resamples.n_jackknife :]
+    assert np.median(replicates) == pytest.approx(values[0])
+    assert np.std(replicates) == pytest.approx(np.std(values[18:]))
+    undefined = np.full(len(values), np.nan)
+    np.testing.assert_array_equal(resamples.centred(undefined), undefined)
