@@ -309,8 +309,11 @@ class Resamples:
         .. math:: z = \frac{w}{1 + a w} - z_0, \qquad w = \Phi^{-1}(\hat G(bound)) - z_0
 
         with :math:`\hat G` the share of resamples below, ties counted half and kept one resample
-        away from 0 and 1. So it is the one-sided p-value of the claim that the statistic lies
-        above, and twice the smaller of it and its complement is a two-sided one.
+        away from 0 and 1. Beyond all resamples z grows in proportion to the bound's distance from
+        their median, as normal tails do, so that their number sets no limit.
+
+        So it is the one-sided p-value of the claim that the statistic lies above, and twice the
+        smaller of it and its complement is a two-sided one.
 
         Parameters
         ----------
@@ -344,10 +347,9 @@ class Resamples:
         if constants is not None:
             z0, acceleration = constants
             w = z - z0
-            if 1 + acceleration * w <= 0:
-                return least if w < 0 else 1 - least
-            z = w / (1 + acceleration * w) - z0
-        return float(np.clip(stdtr(df, z), least, 1 - least))
+            if 1 + acceleration * w > 0:
+                z = w / (1 + acceleration * w) - z0
+        return float(stdtr(df, z * _reach(defined, bound)))
 
 
 def cluster_bootstrap(
@@ -417,6 +419,13 @@ def _has_spread(defined: Floats, n_boot: int) -> bool:
     if defined.size < max(2, _MIN_DEFINED * n_boot):
         return False
     return float(np.ptp(defined)) > _ROUNDING * max(1.0, float(np.abs(defined).max()))
+
+
+def _reach(defined: Floats, bound: float) -> float:
+    """How many times as far from the median as the outermost replicate a bound lies, at least 1."""
+    middle = float(np.median(defined))
+    outermost = float(defined.min() if bound < middle else defined.max())
+    return max(1.0, (bound - middle) / (outermost - middle)) if outermost != middle else 1.0
 
 
 def _bca_constants(value: float, jackknife: Floats, defined: Floats) -> tuple[float, float] | None:

@@ -245,6 +245,25 @@ def test_a_bound_of_the_interval_has_the_p_value_of_its_level(
     assert resamples.p_below(values, values.min() - 1, df=df) < 0.01
 
 
+def test_beyond_all_resamples_the_p_value_goes_on_falling() -> None:
+    resamples = Resamples.draw(len(SCORES), n_boot=2000, seed=1)
+    values = resamples.evaluate(weighted_mean)
+    replicates = values[1 + resamples.n_jackknife :]
+    median = float(np.median(replicates))
+    for outermost, step in ((replicates.min(), -1e-9), (replicates.max(), 1e-9)):
+        far = median + 2 * (outermost - median)
+        ps = [
+            min(p, 1 - p)
+            for p in (
+                resamples.p_below(values, bound, df=16)
+                for bound in (outermost - 1e3 * step, outermost + step, far)
+            )
+        ]
+        assert ps[1] == pytest.approx(ps[0], rel=0.5)
+        z = stats.t.ppf(ps[1], 16)
+        assert ps[2] == pytest.approx(stats.t.cdf(2 * z, 16), rel=1e-4)
+
+
 def test_few_degrees_of_freedom_ask_for_more() -> None:
     resamples = Resamples.draw(len(SCORES), n_boot=4000, seed=1)
     values = resamples.evaluate(weighted_mean)
