@@ -106,3 +106,8 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector off what was imported: statsmodels collects at every call."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let go of it again, so that nothing counts as leaked at the end."""
+    gc.unfreeze()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+_REMOVALS = 20
+_PAUSE_S = 0.05
+
 
 def build_store(path: Path, obs: pd.DataFrame, header: Header) -> None:
     """Build a store without embeddings beside ``path`` and give it its name, unless it is taken."""
@@ -46,7 +49,7 @@ def build_store(path: Path, obs: pd.DataFrame, header: Header) -> None:
         write_header(private, replace(header, obs_digest=obs_digest(obs, header.classes)))
         publish_folder(private, path)
     finally:
-        shutil.rmtree(private, ignore_errors=True)
+        _remove_until_gone(private)
 
 
 def rewrite_obs(folder: Path, header: Header, obs: pd.DataFrame, classes: Sequence[str]) -> Header:
@@ -104,6 +107,15 @@ def _swap(folder: Path, target: Path, obs: pd.DataFrame, classes: Sequence[str])
         finally:
             remove(old)
     fsync_file(target.parent)
+
+
+def _remove_until_gone(folder: Path) -> None:
+    """Remove a folder into which zarr's threads may still write after one of them has failed."""
+    for _ in range(_REMOVALS):
+        if not folder.exists():
+            return
+        remove(folder)
+        time.sleep(_PAUSE_S)
 
 
 def _remove_left_behind(path: Path) -> None:

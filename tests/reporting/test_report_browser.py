@@ -102,8 +102,14 @@ def test_page_never_scrolls_sideways(
     assert page.locator("svg.chart, svg.rowplot").count() > 25
 
 
-@pytest.mark.parametrize("name", ["two", "four", "anonymous", "full"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        ("two", "light"),
+        ("anonymous", "light"),
+        *((name, scheme) for name in ("four", "full") for scheme in ("light", "dark")),
+    ],
+)
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_no_rule_of_accessibility_is_broken(
     name: str, scheme: str, viewport: dict[str, int], visit: Any, reports: dict[str, Path]
@@ -117,8 +123,7 @@ def test_no_rule_of_accessibility_is_broken(
     assert [(rule["id"], [node["target"] for node in rule["nodes"][:3]]) for rule in broken] == []
 
 
-@pytest.mark.parametrize("name", ["three", "many"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("name", "scheme"), [("three", "light"), ("many", "dark")])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_report_over_data_sets_breaks_no_rule(
     name: str, scheme: str, viewport: dict[str, int], visit: Any, over_data_sets: dict[str, Path]

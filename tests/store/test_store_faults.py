@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from store_cases import (
 )
 
 from featurebench.errors import MissingRowsError, StoreError
-from featurebench.store import FeatureStore
+from featurebench.store import FeatureStore, creation
 from featurebench.store import files as files_module
 
 if TYPE_CHECKING:
@@ -200,6 +201,30 @@ def test_a_store_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         assert store.n_tiles == 5
         assert list(folder.iterdir()) == [store.path]
     assert len(made) < 999
+
+
+def test_what_zarrs_threads_write_after_a_failure_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def fail(root: Path, *_: Any) -> None:
+        def write() -> None:
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                root.mkdir(parents=True, exist_ok=True)
+                with suppress(OSError):
+                    (root / "late").write_bytes(b"0")
+
+        threads.append(Thread(target=write))
+        threads[0].start()
+        raise no_space()
+
+    monkeypatch.setattr(creation, "write_skeleton", fail)
+    with pytest.raises(StoreError, match="No space"):
+        make_store(tmp_path, n=5)
+    threads[0].join()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_shard_that_was_recorded_but_not_moved_is_read_and_moved(
