@@ -16,7 +16,8 @@ from featurebench.stats.auc import (
     delong,
     hand_till,
 )
-from featurebench.stats.bootstrap import Interval, Resamples, cluster_bootstrap
+from featurebench.stats.bca import Interval
+from featurebench.stats.bootstrap import Resamples, cluster_bootstrap
 from featurebench.stats.classic import (
     AnovaResult,
     CochranResult,

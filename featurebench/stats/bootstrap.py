@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
+
+from featurebench.stats.bca import Interval, Method, bca_constants, bca_levels, has_spread, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,39 +17,11 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 # A cluster is drawn more than 255 times with a probability below 1 / 255!.
 Counts = npt.NDArray[np.uint8]
-Method = Literal["BCa", "percentile", "not estimable"]
 
-# Equal in exact arithmetic, apart by rounding: such values are ties.
-_ROUNDING = 1e-9
-# A statistic undefined in most resamples has no interval worth printing.
-_MIN_DEFINED = 0.5
 # Above this the jackknife leaves out groups of clusters, so that its cost stays bounded.
 _MAX_JACKKNIFE = 400
 _CHUNK_ELEMENTS = 2**21
 _DRAWN_AT_ONCE = 2**16
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its bootstrap interval; the bounds are NaN where it is not estimable.
-
-    Parameters
-    ----------
-    value
-        The statistic on the clusters as observed.
-    ci_low, ci_high
-        Bounds of the interval.
-    method
-        ``BCa``, ``percentile`` where BCa is degenerate, or ``not estimable``.
-    n_undefined
-        Resamples left out because the statistic was NaN there.
-    """
-
-    value: float
-    ci_low: float
-    ci_high: float
-    method: Method
-    n_undefined: int = 0
 
 
 @dataclass(frozen=True)
@@ -229,14 +203,14 @@ class Resamples:
         jackknife, replicates = np.split(theta[1:], [self.n_jackknife])
         defined = replicates[np.isfinite(replicates)]
         n_undefined = int(replicates.size - defined.size)
-        if not (np.isfinite(value) and _has_spread(defined, replicates.size)):
+        if not (np.isfinite(value) and has_spread(defined, replicates.size)):
             nan = float("nan")
             return Interval(value, nan, nan, "not estimable", n_undefined)
         tails = stdtrit(df, alpha / 2) * np.array([1, -1])
-        constants = _bca_constants(value, jackknife, defined)
-        levels = None if constants is None else _bca_levels(tails, *constants)
-        method: Method = "percentile" if levels is None else "BCa"
+        constants = bca_constants(value, jackknife, defined)
+        levels = None if constants is None else bca_levels(tails, *constants)
         low, high = np.quantile(defined, ndtr(tails) if levels is None else levels)
+        method: Method = "percentile" if levels is None else "BCa"
         return Interval(value, float(low), float(high), method, n_undefined)
 
     def widened(self, values: npt.ArrayLike) -> Floats:
@@ -270,7 +244,7 @@ class Resamples:
         theta = np.asarray(values, dtype=np.float64).copy()
         jackknife, replicates = np.split(theta[1:], [self.n_jackknife])
         defined = replicates[np.isfinite(replicates)]
-        if _has_spread(defined, replicates.size):
+        if has_spread(defined, replicates.size):
             error = float(np.sqrt((self.n_jackknife - 1) * np.var(jackknife)))
             ratio = error / float(np.std(defined, ddof=1))
             if ratio > 1:
@@ -342,14 +316,14 @@ class Resamples:
         least = 1 / (defined.size + 1)
         below = (np.mean(defined < bound) + np.mean(defined <= bound)) / 2
         share = float(np.clip(below, least, 1 - least))
-        constants = _bca_constants(float(theta[0]), jackknife, defined)
+        constants = bca_constants(float(theta[0]), jackknife, defined)
         z = float(ndtri(share))
         if constants is not None:
             z0, acceleration = constants
             w = z - z0
             if 1 + acceleration * w > 0:
                 z = w / (1 + acceleration * w) - z0
-        return float(stdtr(df, z * _reach(defined, bound)))
+        return float(stdtr(df, z * reach(defined, bound)))
 
 
 def cluster_bootstrap(
@@ -413,36 +387,3 @@ def _fill_bootstrap(
         drawn = [m[rng.integers(m.size, size=(len(some), m.size))] for m in members]
         cells = np.concatenate(drawn, axis=1) + n * np.arange(len(some))[:, None]
         some[:] = np.bincount(cells.ravel(), minlength=some.size).reshape(some.shape)
-
-
-def _has_spread(defined: Floats, n_boot: int) -> bool:
-    if defined.size < max(2, _MIN_DEFINED * n_boot):
-        return False
-    return float(np.ptp(defined)) > _ROUNDING * max(1.0, float(np.abs(defined).max()))
-
-
-def _reach(defined: Floats, bound: float) -> float:
-    """How many times as far from the median as the outermost replicate a bound lies, at least 1."""
-    middle = float(np.median(defined))
-    outermost = float(defined.min() if bound < middle else defined.max())
-    return max(1.0, (bound - middle) / (outermost - middle)) if outermost != middle else 1.0
-
-
-def _bca_constants(value: float, jackknife: Floats, defined: Floats) -> tuple[float, float] | None:
-    """Bias and acceleration; None where either is not finite."""
-    tie = _ROUNDING * max(1.0, abs(value))
-    below = (np.mean(defined < value - tie) + np.mean(defined <= value + tie)) / 2
-    influence = jackknife.mean() - jackknife
-    scale = float(np.sum(influence**2)) ** 1.5
-    if not (0 < below < 1 and np.isfinite(scale) and scale > 0):
-        return None
-    return float(ndtri(below)), float(np.sum(influence**3)) / (6 * scale)
-
-
-def _bca_levels(tails: Floats, z0: float, acceleration: float) -> Floats | None:
-    z = z0 + tails
-    shrink = 1 - acceleration * z
-    if np.any(shrink <= 0):
-        return None
-    levels: Floats = ndtr(z0 + z / shrink)
-    return levels
