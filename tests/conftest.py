@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+# A run that fails by a drawn example fails again; --hypothesis-profile=default looks for others.
+settings.register_profile("same-every-time", derandomize=True)
+settings.load_profile("same-every-time")
 
 # Before torch and numpy are imported: threads that wait for each other by spinning make small
 # problems several times slower as soon as two processes share the cores.
