@@ -87,6 +87,15 @@ def background(page: Any) -> str:
     return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
 
+def broken_rules(page: Any) -> list[tuple[str, list[Any]]]:
+    """Rules of accessibility that axe-core finds broken, each with its first places."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    broken = axe.Axe().run(page).response["violations"]
+    return [(rule["id"], [node["target"] for node in rule["nodes"][:3]]) for rule in broken]
+
+
 def overflow(page: Any) -> int:
     root = "document.documentElement"
     return int(page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
@@ -114,13 +123,9 @@ def test_page_never_scrolls_sideways(
 def test_no_rule_of_accessibility_is_broken(
     name: str, scheme: str, viewport: dict[str, int], visit: Any, reports: dict[str, Path]
 ) -> None:
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
-    )
     page = visit(reports[name], viewport=viewport, color_scheme=scheme)
     page.locator("#expand").click()
-    broken = axe.Axe().run(page).response["violations"]
-    assert [(rule["id"], [node["target"] for node in rule["nodes"][:3]]) for rule in broken] == []
+    assert broken_rules(page) == []
 
 
 @pytest.mark.parametrize(("name", "scheme"), [("three", "light"), ("many", "dark")])
@@ -128,13 +133,9 @@ def test_no_rule_of_accessibility_is_broken(
 def test_report_over_data_sets_breaks_no_rule(
     name: str, scheme: str, viewport: dict[str, int], visit: Any, over_data_sets: dict[str, Path]
 ) -> None:
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
-    )
     page = visit(over_data_sets[name], viewport=viewport, color_scheme=scheme)
     assert overflow(page) == 0
-    broken = axe.Axe().run(page).response["violations"]
-    assert [(rule["id"], [node["target"] for node in rule["nodes"][:3]]) for rule in broken] == []
+    assert broken_rules(page) == []
 
 
 def test_first_screen_has_the_answer_and_its_figure(visit: Any, reports: dict[str, Path]) -> None:
