@@ -1,10 +1,12 @@
-"""Type I error and power of every test offered, and of the claim rule, on simulated studies.
+"""Error rates, power and coverage of the claim rule and of the tests offered, on simulated studies.
 
-    python -m benchmarks.error_rates --studies 2000 --jobs 2
+    python -m benchmarks.error_rates --studies 500 --power-studies 200 --jobs 2 --write
 
 Every study is drawn by `benchmarks.cohorts` and analysed by the code that a comparison runs. A
-cell of the table is the share of studies in which a test says that the arms differ at 5 %: in
-scenarios N1 to N7, where they are equally good on average, its type I error; in P1 to P7 its power.
+cell is the share of studies in which a test says that the arms differ at 5 %: its type I error
+where they are equally good on average, its power where the fine-tune is better. Below stands how
+often the intervals of a difference, and of a score, hold the mean of all studies. With ``--write``
+the rates go to where reports and documents take them from, see `featurebench.comparison.rates`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +25,12 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.cohorts import SCENARIOS, Scenario, Study, draw_study
 from benchmarks.machine import machine_facts
+from featurebench.comparison.arms import BY_CLASS, estimate, sample_scores
+from featurebench.comparison.barred import bars
 from featurebench.comparison.contrasts import Declared, contrast_arms
 from featurebench.comparison.design import Design
-from featurebench.comparison.evidence import by_bootstrap, fold_scores
+from featurebench.comparison.evidence import fold_scores
+from featurebench.comparison.rates import FILE
 from featurebench.stats import (
     clustered_mcnemar,
     delong,
@@ -47,7 +51,13 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 METRICS = {"balanced_accuracy": 0.02, "roc_auc": 0.01}
 """The metrics that are simulated, each with its margin."""
-CHUNK = 25
+REPEATS = (10, 3, 1)
+RULE = "claim rule"
+CHUNK = 10
+# Of tests that need the differences of single folds or tiles, those on the cohorts of textbooks.
+NAIVE_10, NAIVE_1 = "naive paired t, 10 x 5 folds", "naive paired t, 1 x 5 folds"
+ON_TILES = "McNemar mid-p, or DeLong, on tiles"
+CLUSTERED = "clustered McNemar (Obuchowski), 1 repeat"
 
 
 @dataclass(frozen=True)
@@ -59,41 +69,47 @@ class Finding:
     difference
         Mean over the repeats, fine-tune minus probe.
     rejected
-        For each test, whether it calls the arms different.
+        For each test, whether it calls the arms different; absent where it does not apply.
     outcomes
         For each rule, what is claimed of the fine-tune.
+    intervals
+        By name, an estimate with its lower and upper bound.
     """
 
     difference: float
     rejected: Mapping[str, bool]
     outcomes: Mapping[str, str]
+    intervals: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
-def analyse(study: Study, metric: str, *, n_boot: int = 1000) -> Finding:
+def analyse(study: Study, metric: str) -> Finding:
     """Run every test on one study."""
-    results, margin = study.results, METRICS[metric]
-    declared = Declared(metric, margin, ALPHA, results.runs[1].arm)
-    by_repeats = {n: _contrast(results, n, declared) for n in (10, 3, 1)}
-    by_fold = _differences(results, metric)
-    p_values = {
-        f"naive paired t, {n} x 5 folds": paired_t(by_fold[: 5 * n]).p_value for n in (10, 1)
-    }
-    p_values["Wilcoxon, 10 x 5 folds"] = _wilcoxon(by_fold)
-    p_values |= _two_folds(study.two_folds, metric)
+    results = study.results
+    p_values: dict[str, float] = {}
+    outcomes: dict[str, str] = {}
+    intervals: dict[str, tuple[float, float, float]] = {}
+    designs = {"": Design.of(results, n_boot=1, seed=0, weights="auto")}
+    if designs[""].weights == "patients":
+        designs[", tiles weighed"] = Design.of(results, n_boot=1, seed=0, weights="tiles")
+    for also, design in designs.items():
+        for n in REPEATS if results.runs[0].n_repeats > 1 else (1,):
+            contrast = _contrast(design, results, metric, n)
+            folds = f"{n} x 5 folds" if design.n_folds > 1 else "one test set"
+            outcomes[f"{RULE}, {folds}{also}"] = contrast.outcome
+            p_values[f"t over units, {folds}{also}"] = contrast.by_patients.p_value
+            if design.n_folds > 1:
+                p_values[f"corrected t, {folds}{also}"] = contrast.by_folds.p_value
+            ends = (contrast.difference, contrast.ci_low, contrast.ci_high)
+            intervals[f"difference, {folds}{also}"] = ends
+            score = _score(design, results, metric, n)
+            intervals[f"score, {folds}{also}"] = score
+    if study.two_folds is not None:
+        p_values |= _of_folds(study, metric)
     p_values |= _on_tiles(results, metric)
-    for n, contrast in by_repeats.items():
-        p_values[f"corrected t, {n} x 5 folds"] = contrast.by_folds.p_value
-    for n in (10, 1):
-        mean = "mean of 10" if n == 10 else "1 repeat"
-        p_values[f"t over patients, {mean}"] = by_repeats[n].by_patients.p_value
-    p_values["sign-flip over patients, mean of 10"] = by_repeats[10].permutation_p
-    p_values["bootstrap (BCa) over patients, mean of 10"] = _bootstrap(results, metric, n_boot)
-    rejected = {name: bool(p < ALPHA) for name, p in p_values.items() if not np.isnan(p)}
-    first = by_fold[:5]
-    rejected["all 5 folds agree in sign"] = bool(np.all(first > 0) or np.all(first < 0))
-    outcomes = {_rule(n): contrast.outcome for n, contrast in by_repeats.items()}
+    rejected = {name: bool(p < ALPHA) for name, p in p_values.items()}
     claimed = {rule: outcome in {"better", "worse"} for rule, outcome in outcomes.items()}
-    return Finding(by_repeats[10].difference, rejected | claimed, outcomes)
+    difference = next(iter(intervals.values()))[0]
+    return Finding(difference, claimed | rejected, outcomes, intervals)
 
 
 def rates(findings: Sequence[Finding]) -> dict[str, float]:
@@ -105,18 +121,31 @@ def rates(findings: Sequence[Finding]) -> dict[str, float]:
 def outcome_rates(findings: Sequence[Finding]) -> dict[str, dict[str, float]]:
     """For each rule, how often each outcome is claimed."""
     told = {}
-    for rule in findings[0].outcomes:
-        seen = [found.outcomes[rule] for found in findings]
+    for rule in dict.fromkeys(name for found in findings for name in found.outcomes):
+        seen = [found.outcomes[rule] for found in findings if rule in found.outcomes]
         told[rule] = {outcome: seen.count(outcome) / len(seen) for outcome in sorted(set(seen))}
     return told
 
 
+def coverage(findings: Sequence[Finding]) -> dict[str, float]:
+    """For each interval, in what share of the studies it holds the mean of all of them.
+
+    An interval that is not estimable holds nothing.
+    """
+    told = {}
+    for name in dict.fromkeys(name for found in findings for name in found.intervals):
+        table = np.array([f.intervals[name] for f in findings if name in f.intervals])
+        target = np.nanmean(table[:, 0])
+        told[name] = float(np.mean((table[:, 1] <= target) & (target <= table[:, 2])))
+    return told
+
+
 def simulate(
-    scenario: Scenario, n_studies: int, *, jobs: int = 1, first: int = 0, n_boot: int = 1000
+    scenario: Scenario, n_studies: int, *, jobs: int = 1, first: int = 0
 ) -> dict[str, list[Finding]]:
     """Draw and analyse studies ``first``, ``first + 1`` ...; gives the findings by metric."""
     starts = range(first, first + n_studies, CHUNK)
-    work = partial(_some, scenario, last=first + n_studies, n_boot=n_boot)
+    work = partial(_some, scenario, last=first + n_studies)
     if jobs == 1:
         chunks = list(map(work, starts))
     else:
@@ -125,30 +154,74 @@ def simulate(
     return {metric: [f for chunk in chunks for f in chunk[metric]] for metric in METRICS}
 
 
-def _some(scenario: Scenario, start: int, *, last: int, n_boot: int) -> dict[str, list[Finding]]:
+def summary(scenario: Scenario, found: Mapping[str, Sequence[Finding]]) -> dict[str, object]:
+    """Gather what is kept of a scenario, JSON-ready."""
+    return {
+        "told": scenario.told,
+        "null": scenario.null,
+        "textbook": scenario.textbook,
+        "studies": len(next(iter(found.values()))),
+        **{
+            metric: {
+                "difference": round(float(np.mean([f.difference for f in each])), 4),
+                "rejected": _rounded(rates(each)),
+                "outcomes": {rule: _rounded(told) for rule, told in outcome_rates(each).items()},
+                "coverage": _rounded(coverage(each)),
+            }
+            for metric, each in found.items()
+        },
+    }
+
+
+def _some(scenario: Scenario, start: int, *, last: int) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {metric: [] for metric in METRICS}
     with threadpool_limits(1):
         for seed in range(start, min(start + CHUNK, last)):
             study = draw_study(scenario, seed)
             for metric, findings in found.items():
-                findings.append(analyse(study, metric, n_boot=n_boot))
+                findings.append(analyse(study, metric))
     return found
 
 
-def _contrast(results: ResultsTable, n_repeats: int, declared: Declared) -> Contrast:
+def _contrast(design: Design, results: ResultsTable, metric: str, n_repeats: int) -> Contrast:
     """Compare the arms on their first repeats, as `compare` does."""
-    table = replace(
-        results,
-        test_fold=results.test_fold[:n_repeats],
-        runs=tuple(replace(run, y_prob=run.y_prob[:n_repeats]) for run in results.runs),
+    runs = [replace(run, y_prob=run.y_prob[:n_repeats]) for run in results.runs]
+    declared = Declared(metric, METRICS[metric], ALPHA, runs[1].arm)
+    return contrast_arms(design, runs, runs[0], declared, barred=bool(bars(results, design)))[0]
+
+
+def _score(
+    design: Design, results: ResultsTable, metric: str, n_repeats: int
+) -> tuple[float, float, float]:
+    """Give the probe's score with the interval that a report gives."""
+    probe = results.runs[0]
+    found = estimate(
+        design.resamples,
+        sample_scores(design, probe, metric)[:n_repeats],
+        metric,
+        shares=design.shares(by_class=metric in BY_CLASS),
+        n_classes=len(results.classes),
+        alpha=ALPHA,
     )
-    design = Design.of(table, n_boot=1, seed=0)
-    return contrast_arms(design, table.runs, table.runs[0], declared)[0]
+    return found.value, found.ci_low, found.ci_high
 
 
-def _rule(n_repeats: int) -> str:
-    alone = ", over patients alone" if n_repeats == 1 else ""
-    return f"claim rule, {n_repeats} x 5 folds{alone}"
+def _of_folds(study: Study, metric: str) -> dict[str, float]:
+    """Run the literature's tests that take folds as independent."""
+    assert study.two_folds is not None
+    by_fold = _differences(study.results, metric)
+    halves = _differences(study.two_folds, metric).reshape(5, 2)
+    known = not np.isnan(halves).any()
+    return {
+        NAIVE_10: paired_t(by_fold).p_value,
+        NAIVE_1: paired_t(by_fold[:5]).p_value,
+        # Ties that differ by rounding would be ranked.
+        "Wilcoxon, 10 x 5 folds": float(
+            scipy_stats.wilcoxon(np.round(by_fold[~np.isnan(by_fold)], 12), method="approx").pvalue
+        ),
+        "5x2cv t": five_by_two_t(halves).p_value if known else np.nan,
+        "5x2cv F": five_by_two_f(halves).p_value if known else np.nan,
+    }
 
 
 def _differences(results: ResultsTable, metric: str) -> Floats:
@@ -158,98 +231,52 @@ def _differences(results: ResultsTable, metric: str) -> Floats:
     return tuned - probe
 
 
-def _wilcoxon(differences: Floats) -> float:
-    # Ties that differ by rounding would be ranked.
-    return float(scipy_stats.wilcoxon(np.round(differences, 12), method="approx").pvalue)
-
-
-def _two_folds(results: ResultsTable, metric: str) -> dict[str, float]:
-    differences = _differences(results, metric).reshape(5, 2)
-    return {
-        "5x2cv t": five_by_two_t(differences).p_value,
-        "5x2cv F": five_by_two_f(differences).p_value,
-    }
-
-
 def _on_tiles(results: ResultsTable, metric: str) -> dict[str, float]:
     """Test on the tiles of the first repeat, as if each stood for itself."""
-    y = results.y_true
-    scores = np.stack([run.y_prob[0, :, 1].astype(np.float64) for run in results.runs])
+    rows = np.flatnonzero(results.test_fold[0] >= 0)
+    y = results.y_true[rows]
+    y_prob = np.stack([run.y_prob[0, rows] for run in results.runs])
     if metric == "roc_auc":
-        return {"McNemar mid-p, or DeLong, on tiles": delong(y == 1, scores).p_value}
-    right = (scores > 0.5) == (y == 1)
+        if y_prob.shape[2] > 2:
+            return {}
+        return {ON_TILES: delong(y == 1, y_prob[:, :, 1].astype(np.float64)).p_value}
+    right = y_prob.argmax(axis=2) == y
     only_probe, only_tuned = right[0] & ~right[1], right[1] & ~right[0]
-    patients = results.patients
-    assert patients is not None
-    tuned, probe = (np.bincount(patients, each) for each in (only_tuned, only_probe))
-    clustered = clustered_mcnemar(tuned, probe, np.bincount(patients))
-    return {
-        "McNemar mid-p, or DeLong, on tiles": mcnemar(
-            int(only_tuned.sum()), int(only_probe.sum())
-        ).mid_p,
-        "clustered McNemar (Obuchowski), 1 repeat": clustered.p_obuchowski,
-    }
+    found = {ON_TILES: mcnemar(int(only_tuned.sum()), int(only_probe.sum())).mid_p}
+    if results.patients is not None:
+        patients = results.patients[rows]
+        tuned, probe = (np.bincount(patients, each) for each in (only_tuned, only_probe))
+        clustered = clustered_mcnemar(tuned, probe, np.bincount(patients))
+        found[CLUSTERED] = clustered.p_obuchowski
+    return found
 
 
-def _bootstrap(results: ResultsTable, metric: str, n_boot: int) -> float:
-    design = Design.of(results, n_boot=n_boot, seed=0)
-    pair = (results.runs[1], results.runs[0])
-    return by_bootstrap(design, pair, metric, 10, (METRICS[metric], ALPHA)).evidence.p_value
-
-
-def table(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Lay the rates out in Markdown, balanced accuracy before ROC AUC, per cent.
-
-    Parameters
-    ----------
-    rows
-        Rates by scenario, metric and test.
-    """
-    names = dict.fromkeys(
-        name for by_metric in rows.values() for found in by_metric.values() for name in found
-    )
-    lines = ["| test | " + " | ".join(rows) + " |", "|---|" + "---|" * len(rows)]
-    for name in names:
-        cells = []
-        for by_metric in rows.values():
-            shown = [by_metric[metric].get(name) for metric in METRICS]
-            cells.append(" / ".join("-" if s is None else f"{100 * s:.1f}" for s in shown))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(share, 4) for name, share in shares.items()}
 
 
 def main() -> None:
-    """Run the scenarios asked for and print the table."""
+    """Run the scenarios asked for, and print or keep what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--studies", type=int, default=2000, help="studies of each null scenario")
-    parser.add_argument("--power-studies", type=int, default=1000, help="of each of the others")
+    parser.add_argument("--studies", type=int, default=500, help="studies of each null scenario")
+    parser.add_argument("--power-studies", type=int, default=200, help="of each of the others")
     parser.add_argument("--only", nargs="*", default=None, help="names of scenarios")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="file to write everything to")
+    parser.add_argument("--write", action="store_true", help="keep what was found in the package")
     options = parser.parse_args()
-    rows, whole = {}, {}
+    whole = json.loads(FILE.read_text(encoding="utf-8"))["scenarios"] if FILE.exists() else {}
     for scenario in SCENARIOS:
         if options.only and scenario.name not in options.only:
             continue
         n_studies = options.studies if scenario.null else options.power_studies
-        found = simulate(scenario, n_studies, jobs=options.jobs)
-        rows[scenario.name] = {metric: rates(each) for metric, each in found.items()}
-        whole[scenario.name] = {
-            metric: {
-                "studies": n_studies,
-                "difference": float(np.mean([f.difference for f in each])),
-                "difference_se": float(
-                    np.std([f.difference for f in each], ddof=1) / np.sqrt(n_studies)
-                ),
-                "rejected": rates(each),
-                "outcomes": outcome_rates(each),
-            }
-            for metric, each in found.items()
-        }
+        whole[scenario.name] = summary(scenario, simulate(scenario, n_studies, jobs=options.jobs))
         print(scenario.name, json.dumps(whole[scenario.name]), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine_facts(), "scenarios": whole}))
-    print(table(rows))
+        if options.write:
+            kept = {each.name: whole[each.name] for each in SCENARIOS if each.name in whole}
+            FILE.write_text(
+                json.dumps({"machine": machine_facts(), "scenarios": kept}, indent=1) + "\n",
+                encoding="utf-8",
+            )
 
 
 if __name__ == "__main__":

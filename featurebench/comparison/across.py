@@ -141,7 +141,7 @@ def _effect(name: str, comparison: Comparison) -> DataSetEffect:
 
 def _least_precise(contrast: Contrast) -> tuple[Evidence, str]:
     """Choose the test with the larger standard error; say why none can be used, if so."""
-    tests = asked(contrast.rule, contrast.by_folds, contrast.by_patients)
+    tests = asked(contrast.rule, contrast.by_folds, contrast.by_patients, contrast.by_sites)
     for test in tests:
         if not (math.isfinite(test.difference) and math.isfinite(test.se) and test.se > 0):
             return test, f"its primary contrast is not estimable over {test.unit}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from featurebench.comparison.design import Weights
     from featurebench.comparison.model import Selection
     from featurebench.results import ResultsTable, RunResult
 
@@ -36,7 +37,8 @@ def compare(
     reference: str | None = None,
     margin: float = 0.01,
     alpha: float = 0.05,
-    n_boot: int = 2000,
+    n_boot: int = 10_000,
+    weights: Weights = "auto",
     seed: int = 0,
     tests: Sequence[str] = (),
     subgroups: Mapping[str, npt.NDArray[np.str_]] | None = None,
@@ -63,6 +65,10 @@ def compare(
         Intervals have level 1 - alpha, and p-values are held against alpha.
     n_boot, seed
         Number of bootstrap resamples, and their seed.
+    weights
+        What counts the same in every score: ``tiles``, or ``patients`` with any number of them;
+        ``auto`` for patients where tiles are spread very unequally, see
+        `featurebench.comparison.design.UNEQUAL`.
     tests
         Names of `featurebench.comparison.OFFERED`: tests that the literature uses, to stand beside
         those of the claim with the reason not to rely on them. They change nothing else.
@@ -86,7 +92,7 @@ def compare(
     check_comparable(results)
     table, selections = add_selected(results, metric)
     chosen = choose_reference(table, reference, selections)
-    design = Design.of(results, n_boot=n_boot, seed=seed)
+    design = Design.of(results, n_boot=n_boot, seed=seed, weights=weights)
     barred = bars(results, design)
     declared = Declared(metric, margin, alpha, _primary_arm(selections, chosen))
     counts = {each.arm: each.chosen for each in selections if len(each.chosen) > 1}

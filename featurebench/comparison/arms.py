@@ -15,13 +15,14 @@ from featurebench.metrics import (
     METRICS,
     RANKED,
     PatientTiles,
+    chance_level,
     confusion_matrix,
-    weighted_metric,
     weighted_metrics,
 )
+from featurebench.stats import bounded_interval, jackknife_se, patient_df
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -33,32 +34,36 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 _ALL = tuple(METRICS)
-# Where a fold has few patients, leaving one out changes its share of positive tiles, on which
-# average precision depends: its jackknife says more of that than of the ranking.
-_AS_DRAWN = frozenset({"average_precision"})
-# Patients that are drawn again add noise, and a calibration error counts noise as error.
-_CENTRED = frozenset({"ece"})
+RESAMPLED = frozenset({"average_precision", "ece"})
+"""Metrics whose intervals come from the bootstrap.
+
+Where a fold has few patients, leaving one out changes its share of positive tiles, on which average
+precision depends: its jackknife says more of that than of the ranking. A calibration error counts
+noise as error, so that its value without a patient lies above it.
+"""
+BY_CLASS = frozenset(METRICS) - {"accuracy", "log_loss", "brier", "ece"}
+"""Metrics that rest on the patients of every class, and so most on those of the rarest."""
 
 
 def sample_scores(design: Design, run: RunResult, metric: str) -> Floats:
-    """Tile-level metric of each repeat under every row of the design's weights.
+    """Metric of each repeat in the whole cohort, without each unit, and in the resamples.
 
     Returns
     -------
     ndarray
-        Float64, shape (n_repeats of the run, 1 + n_jackknife + n_boot).
+        Float64, shape (n_repeats of the run, 1 + n_jackknife) or, for metrics in `RESAMPLED`,
+        (n_repeats, 1 + n_jackknife + n_boot).
     """
 
     def make() -> Floats:
-        samples = [
-            design.resamples.evaluate(
-                weighted_metric(metric, design.y_true, probabilities, design.clusters, folds)
-            )
-            for probabilities, folds in zip(
-                run.y_prob, design.test_fold[: run.n_repeats], strict=True
-            )
-        ]
-        return np.stack(samples)
+        return np.stack(
+            [
+                evaluate_repeat(design, (metric,), probabilities, folds)[metric]
+                for probabilities, folds in zip(
+                    run.y_prob, design.test_fold[: run.n_repeats], strict=True
+                )
+            ]
+        )
 
     return design.remember(run, ("samples", metric), make)
 
@@ -72,11 +77,8 @@ def mean_over_repeats(samples: Floats) -> Floats:
     return mean
 
 
-def spread_samples(resamples: Resamples, samples: Floats, metric: str) -> Floats:
-    """Average repeats, and correct the replicates as the metric asks for.
-
-    Those of the calibration error are centred; all others are widened to the jackknife's error,
-    but for average precision, where that cannot be relied on.
+def resampled_mean(resamples: Resamples, samples: Floats, metric: str) -> Floats:
+    """Average repeats; the replicates of a calibration error are centred on its value.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ def spread_samples(resamples: Resamples, samples: Floats, metric: str) -> Floats
     samples
         Shape (n_repeats, 1 + n_jackknife + n_boot), of a score or of a difference.
     metric
-        Key of ``METRICS``.
+        One of `RESAMPLED`.
 
     Returns
     -------
@@ -93,9 +95,7 @@ def spread_samples(resamples: Resamples, samples: Floats, metric: str) -> Floats
         Float64, shape (1 + n_jackknife + n_boot,), for the methods of ``resamples``.
     """
     values = mean_over_repeats(samples)
-    if metric in _CENTRED:
-        return resamples.centred(values)
-    return values if metric in _AS_DRAWN else resamples.widened(values)
+    return resamples.centred(values) if metric == "ece" else values
 
 
 def summarize_arms(
@@ -110,33 +110,67 @@ def summarize_arms(
     with own_threads() as pool:
         sampled = iter(list(pool(partial(_sample_repeat, design, views), tasks)))
     return tuple(
-        _summarize(design, run, [next(sampled) for _ in range(run.n_repeats)], alpha)
+        _summarize(design, run, [next(sampled) for _ in range(run.n_repeats)], views, alpha)
         for run in runs
     )
 
 
 def estimate(
-    resamples: Resamples, samples: Floats, metric: str, *, n_units: int, alpha: float
+    resamples: Resamples,
+    samples: Floats,
+    metric: str,
+    *,
+    shares: Floats,
+    n_classes: int,
+    alpha: float,
 ) -> Estimate:
-    """Average repeats and give an interval over units, widened as few units ask for.
+    r"""Average repeats and give an interval over units, which few of them make wide.
+
+    The error is the jackknife's and, added to its square, what one more patient of each of the G
+    classes at chance level would add to it, as Agresti and Coull add cases to a proportion: where
+    a class has few patients, they may all be easy ones by luck. With P_g the effective number of
+    the patients of class g, and \theta_0 the chance level,
+
+    .. math:: se^2 = se_{jack}^2 + \frac{(\theta - \theta_0)^2}{G^2} \sum_g (P_g + 1)^{-2}.
+
+    The interval is one on the logit scale between what the metric can be, with quantiles of t
+    whose degrees of freedom are those of `featurebench.stats.patient_df`. Metrics in `RESAMPLED`
+    have a BCa bootstrap interval with these quantiles.
 
     Parameters
     ----------
     resamples
         The weights that the samples were computed under.
     samples
-        Shape (n_repeats, 1 + n_jackknife + n_boot).
+        As from `sample_scores`.
     metric
-        Key of ``METRICS``; no bound lies beyond what it can be.
-    n_units
-        Independent units that the score rests on.
+        Key of ``METRICS``.
+    shares
+        Shape (n_units, n_groups): of the tiles that the score rests on, those of each unit, see
+        `Design.shares`.
+    n_classes
+        On which the chance level depends.
     alpha
         The interval has level 1 - alpha.
+
+    References
+    ----------
+    Agresti A, Coull BA. Approximate is better than "exact" for interval estimation of binomial
+    proportions. Am Stat 1998; 52: 119-126.
     """
-    values = spread_samples(resamples, samples, metric)
-    found = resamples.interval(values, alpha=alpha, df=max(n_units - 1, 1))
-    low, high = np.clip([found.ci_low, found.ci_high], *LIMITS[metric])
-    return Estimate(found.value, float(low), float(high))
+    df, limits = patient_df(shares), LIMITS[metric]
+    if metric in RESAMPLED:
+        found = resamples.interval(
+            resampled_mean(resamples, samples, metric), alpha=alpha, df=max(df, 1.0)
+        )
+        low, high = np.clip([found.ci_low, found.ci_high], *limits)
+        return Estimate(found.value, float(low), float(high))
+    values = mean_over_repeats(samples)
+    value, se = float(values[0]), jackknife_se(values[1 : 1 + resamples.n_jackknife])
+    per_group = 1 / (1 / (shares**2).sum(axis=0) + 1) ** 2
+    distance = value - chance_level(metric, n_classes)
+    se = float(np.sqrt(se**2 + distance**2 * per_group.sum() / len(per_group) ** 2))
+    return Estimate(value, *bounded_interval(value, se, df=df, limits=limits, alpha=alpha))
 
 
 @dataclass(frozen=True)
@@ -170,28 +204,47 @@ def _patient_views(design: Design) -> list[_PatientView]:
     return [_PatientView.of(design, repeat) for repeat in range(len(design.test_fold))]
 
 
+def evaluate_repeat(
+    design: Design,
+    names: Sequence[str],
+    probabilities: npt.NDArray[np.float32],
+    folds: npt.NDArray[np.int16],
+) -> dict[str, Floats]:
+    """Tile-level metrics of one repeat; see `sample_scores`."""
+    found = {}
+    for resampled in (False, True):
+        chosen = [name for name in names if (name in RESAMPLED) == resampled]
+        if chosen:
+            kernel = weighted_metrics(chosen, design.y_true, probabilities, design.members, folds)
+            found |= design.evaluate(kernel, resampled=resampled)
+    return {name: found[name] for name in names}
+
+
 def _sample_repeat(
     design: Design, views: Sequence[_PatientView], task: tuple[RunResult, int]
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """All metrics of one repeat under all weights, for tiles and, if there are any, patients."""
     run, repeat = task
-    evaluate, probabilities = design.resamples.evaluate_all, run.y_prob[repeat]
-    of_tiles = evaluate(
-        weighted_metrics(
-            _ALL, design.y_true, probabilities, design.clusters, design.test_fold[repeat]
-        )
-    )
+    of_tiles = evaluate_repeat(design, _ALL, run.y_prob[repeat], design.test_fold[repeat])
     if not views or len(views[repeat].y_true) == 0:
         return of_tiles, {}
     view = views[repeat]
-    means = view.tiles.mean(probabilities[view.tested])
-    return of_tiles, evaluate(weighted_metrics(_ALL, view.y_true, means, view.units, view.fold))
+    means = view.tiles.mean(run.y_prob[repeat][view.tested])
+    of_patients = {}
+    for resampled in (False, True):
+        names = [name for name in _ALL if (name in RESAMPLED) == resampled]
+        rows = design.resamples if resampled else design.resamples.left_out
+        of_patients |= rows.evaluate_all(
+            weighted_metrics(names, view.y_true, means, view.units, view.fold)
+        )
+    return of_tiles, of_patients
 
 
 def _summarize(
     design: Design,
     run: RunResult,
     sampled: Sequence[tuple[Mapping[str, Floats], Mapping[str, Floats]]],
+    views: Sequence[_PatientView],
     alpha: float,
 ) -> ArmSummary:
     tiles = {name: np.stack([of_tiles[name] for of_tiles, _ in sampled]) for name in _ALL}
@@ -209,14 +262,27 @@ def _summarize(
         embedding=run.embedding,
         head=run.head,
         strategy=run.strategy,
-        metrics=_estimates(design, tiles, alpha),
-        patient_metrics=_estimates(design, patients, alpha),
+        metrics=_estimates(design, tiles, design.shares, run, alpha),
+        patient_metrics=_estimates(
+            design, patients, partial(_patient_shares, design, views), run, alpha
+        ),
         undefined_folds=_undefined_folds(design, run, tiles),
         confusion=confusion_matrix(design.y_true[first], run.y_prob[0, first], run.y_prob.shape[2]),
         cost=run.cost,
         extraction_cost=run.extraction_cost,
         n_repeats=run.n_repeats,
     )
+
+
+def _patient_shares(design: Design, views: Sequence[_PatientView], *, by_class: bool) -> Floats:
+    """Give each unit's share of the patients with one label, or of those of every class."""
+    view = views[0]
+    groups = view.y_true if by_class else np.zeros_like(view.y_true)
+    n_groups = int(groups.max(initial=0)) + 1
+    cells = view.units * n_groups + groups
+    table = np.bincount(cells, minlength=design.n_units * n_groups).reshape(-1, n_groups)
+    table = table[:, table.sum(axis=0) > 0]
+    return np.asarray(table / table.sum(axis=0))
 
 
 def _undefined_folds(
@@ -238,8 +304,21 @@ def _undefined_folds(
     return {name: lacking if name in RANKED else pooled[name] for name in _ALL}
 
 
-def _estimates(design: Design, samples: Mapping[str, Floats], alpha: float) -> dict[str, Estimate]:
+def _estimates(
+    design: Design,
+    samples: Mapping[str, Floats],
+    shares: Callable[..., Floats],
+    run: RunResult,
+    alpha: float,
+) -> dict[str, Estimate]:
     return {
-        name: estimate(design.resamples, values, name, n_units=design.n_units, alpha=alpha)
+        name: estimate(
+            design.resamples,
+            values,
+            name,
+            shares=shares(by_class=name in BY_CLASS),
+            n_classes=run.y_prob.shape[2],
+            alpha=alpha,
+        )
         for name, values in samples.items()
     }

@@ -41,12 +41,23 @@ def bars(results: ResultsTable, design: Design) -> tuple[str, ...]:
 
 
 def _about_folds(design: Design) -> list[str]:
-    if design.unit == "tiles" or design.grouped:
-        return []
-    return [
-        "Some patients have tiles on both sides of a fold, so scores are too high, most of all "
-        "those of flexible arms."
-    ]
+    found = []
+    if design.unit == "tiles":
+        found.append(
+            "It is not known which tiles are of one patient, so what is measured is described and "
+            "not tested: give patient_id, each tile its own where no two are of one patient."
+        )
+    elif not design.grouped:
+        found.append(
+            f"Some {design.unit} have tiles on both sides of a fold, so scores are too high, most "
+            "of all those of flexible arms."
+        )
+    if len(design.test_fold) * design.n_folds == 1:
+        found.append(
+            "With one test set every arm was trained once, and nothing shows how another training "
+            "would differ: cross-validation with repeats (splits.folds, splits.repeats) does."
+        )
+    return found
 
 
 def _about_numbers(design: Design) -> list[str]:

@@ -1,4 +1,4 @@
-"""What may be claimed of one contrast: both tests, or nothing."""
+"""What may be claimed of one contrast: by all tests that are asked, or nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scipy import stats
+
+from featurebench.comparison.barred import FEWEST_UNITS
 from featurebench.stats import detectable_difference, noninferiority
 
 if TYPE_CHECKING:
@@ -40,14 +43,29 @@ class Claims:
     not_superior: float
 
 
-def rule_of(n_repeats: int) -> Rule:
-    """Say which tests a claim needs: with a single repeat the one over folds has no power."""
-    return "patients alone" if n_repeats == 1 else "both tests"
+def rule_of(n_test_sets: int, by_sites: Evidence | None) -> Rule:
+    """Say which tests a claim needs.
+
+    With one test set nothing tells how training varies: the test over patients is then all there
+    is, and `featurebench.comparison.barred.bars` allows no claim. Sites are asked where there are
+    enough of them for a test.
+    """
+    if n_test_sets == 1:
+        return "patients alone"
+    if by_sites is not None and by_sites.n >= FEWEST_UNITS:
+        return "folds, patients and sites"
+    return "both tests"
 
 
-def asked(rule: Rule, by_folds: Evidence, by_patients: Evidence) -> tuple[Evidence, ...]:
+def asked(
+    rule: Rule, by_folds: Evidence, by_patients: Evidence, by_sites: Evidence | None
+) -> tuple[Evidence, ...]:
     """List the tests that a rule asks for."""
-    return (by_patients,) if rule == "patients alone" else (by_folds, by_patients)
+    if rule == "patients alone":
+        return (by_patients,)
+    if rule == "both tests" or by_sites is None:
+        return by_folds, by_patients
+    return by_folds, by_patients, by_sites
 
 
 def claims_of(tests: Sequence[Evidence], *, margin: float, greater_is_better: bool) -> Claims:
@@ -96,20 +114,32 @@ def relevance_of(tests: Sequence[Evidence], margin: float) -> Relevance:
 
 
 def detectable(tests: Sequence[Evidence], alpha: float) -> float:
-    """Smallest true difference found in 80 % of such cohorts, by the least precise test."""
+    """Smallest true difference of which 80 % of such cohorts, or more, find it in all tests.
+
+    Each of m tests misses it in at most a share of 0.2 / m (Bonferroni), so that together they
+    miss it in 0.2 at the most, however they depend on each other.
+    """
+    power = 1 - (1 - POWER) / len(tests)
     found = [
-        detectable_difference(test.se, _df(test), alpha=alpha, power=POWER)
+        detectable_difference(test.se, _df(test), alpha=alpha, power=power)
         for test in tests
         if math.isfinite(test.se) and test.se > 0
     ]
     return max(found) if len(found) == len(tests) else _NAN
 
 
-def needed(detectable: float, margin: float, n_units: int) -> int | None:
-    """Units with which the margin would be found: standard errors shrink with their root."""
-    if not (math.isfinite(detectable) and margin > 0):
+def needed(detectable: float, margin: float, n_units: int, *, df: float) -> tuple[int, int] | None:
+    """Units with which a difference of the margin would be found: an 80 % range.
+
+    As many show that two arms which do not differ are non-inferior within the margin, since both
+    are one-sided at alpha / 2. Standard errors shrink with the root of the number of units; the
+    range allows for how well the one at hand is known, with df degrees of freedom.
+    """
+    if not (math.isfinite(detectable) and margin > 0 and df > 0):
         return None
-    return math.ceil(n_units * (detectable / margin) ** 2)
+    middle = n_units * (detectable / margin) ** 2
+    low, high = (float(df / stats.chi2.ppf(level, df)) for level in (0.9, 0.1))
+    return math.ceil(middle * low), math.ceil(middle * high)
 
 
 def _df(test: Evidence) -> float:

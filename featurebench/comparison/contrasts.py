@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from featurebench.comparison.claims import (
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from featurebench.comparison.design import Design
-    from featurebench.comparison.model import Outcome
+    from featurebench.comparison.model import Evidence, Outcome
     from featurebench.results import RunResult
 
     Floats = npt.NDArray[np.float64]
@@ -85,25 +86,36 @@ def _contrast(
         design, reference, metric, n_repeats
     )
     ratio = design.test_train_ratio(n_repeats)
-    by_folds = over_folds(differences, ratio=ratio, margin=margin, alpha=alpha)
-    patients = over_patients(
-        design, (run, reference), metric, n_repeats=n_repeats, margin=margin, alpha=alpha
+    by_folds = over_folds(design, differences, ratio=ratio, margin=margin, alpha=alpha)
+    over = partial(
+        over_patients,
+        pair=(run, reference),
+        metric=metric,
+        n_repeats=n_repeats,
+        margin=margin,
+        alpha=alpha,
     )
-    by_patients, rule = patients.evidence, rule_of(n_repeats)
-    tests = asked(rule, by_folds, by_patients)
+    patients, by_sites = over(design), None
+    if design.by_sites is not None:
+        by_sites = over(design.by_sites).evidence
+    by_patients = patients.evidence
+    rule = rule_of(n_repeats * design.n_folds, by_sites)
+    tests = asked(rule, by_folds, by_patients, by_sites)
     claims = claims_of(tests, margin=margin, greater_is_better=GREATER_IS_BETTER[metric])
     smallest = detectable(tests, alpha)
+    low, high = _outer(tests)
     contrast = Contrast(
         arm_a=run.arm,
         arm_b=reference.arm,
         metric=metric,
         primary=run.arm == declared.primary,
         difference=by_patients.difference,
-        ci_low=by_patients.ci_low,
-        ci_high=by_patients.ci_high,
-        interval=by_patients.test,
+        ci_low=low,
+        ci_high=high,
+        interval=" and ".join(test.test for test in tests),
         by_folds=by_folds,
         by_patients=by_patients,
+        by_sites=by_sites,
         permutation_p=patients.permutation_p,
         **_posterior(differences, ratio, declared),
         rule=rule,
@@ -112,7 +124,7 @@ def _contrast(
         outcome="not resolved",
         relevance=relevance_of(tests, margin),
         detectable=smallest,
-        n_needed=needed(smallest, margin, design.n_units) if design.unit == "patients" else None,
+        n_needed=_needed(design, smallest, margin, tests),
         p_patient_better=_gain_share(patients.p_patient_better, metric),
         n_repeats=n_repeats,
         n_folds=design.n_folds,
@@ -121,6 +133,28 @@ def _contrast(
         undefined_resamples=patients.undefined_resamples,
     )
     return contrast, claims
+
+
+def _outer(tests: Sequence[Evidence]) -> tuple[float, float]:
+    """Give the interval that holds those of all tests, and so zero unless all exclude it."""
+    known = [test for test in tests if math.isfinite(test.ci_low)]
+    if not known:
+        return math.nan, math.nan
+    return min(test.ci_low for test in known), max(test.ci_high for test in known)
+
+
+def _needed(
+    design: Design, smallest: float, margin: float, tests: Sequence[Evidence]
+) -> tuple[int, int] | None:
+    """Give the range of patients needed; folds of further repeats tell no more of their spread."""
+    if design.unit != "patients":
+        return None
+    known = [
+        design.n_folds - 1.0 if test.unit == "folds" else test.df
+        for test in tests
+        if math.isfinite(test.df)
+    ]
+    return needed(smallest, margin, design.n_units, df=min(known, default=0.0))
 
 
 def _posterior(differences: Floats, ratio: float, declared: Declared) -> dict[str, float]:

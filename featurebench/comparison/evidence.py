@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurebench.comparison.arms import sample_scores, spread_samples
-from featurebench.comparison.contributions import LINEAR, auc_influences, tile_contributions
+from featurebench.comparison.arms import (
+    BY_CLASS,
+    RESAMPLED,
+    mean_over_repeats,
+    resampled_mean,
+    sample_scores,
+)
+from featurebench.comparison.contributions import LINEAR, tile_contributions
 from featurebench.comparison.model import Evidence
 from featurebench.metrics import fold_values
 from featurebench.stats import (
     TestResult,
     corrected_resampled_t,
-    influence_test,
+    jackknife_test,
     narrow_interval,
+    patient_df,
     patient_test,
     sign_flip,
     tost,
+    with_training,
 )
 
 if TYPE_CHECKING:
@@ -57,20 +65,25 @@ class OverPatients:
 
 def fold_scores(design: Design, run: RunResult, metric: str, n_repeats: int) -> Floats:
     """Score one arm in every fold of its first repeats, shape (n_repeats * n_folds,)."""
+    patients = design.members if design.weights == "patients" else None
 
     def make() -> Floats:
         found = np.full((n_repeats, design.n_folds), np.nan)
         for row, y_prob, folds in zip(found, run.y_prob, design.test_fold, strict=False):
-            values = fold_values((metric,), design.y_true, y_prob, folds)[metric]
-            row[np.unique(folds[folds >= 0])] = values
+            values = fold_values((metric,), design.y_true, y_prob, folds, patients=patients)
+            row[np.unique(folds[folds >= 0])] = values[metric]
         return found.ravel()
 
     return design.remember(run, ("folds", metric, n_repeats), make)
 
 
-def over_folds(differences: Floats, *, ratio: float, margin: float, alpha: float) -> Evidence:
+def over_folds(
+    design: Design, differences: Floats, *, ratio: float, margin: float, alpha: float
+) -> Evidence:
     """Corrected resampled t over the folds' differences; ``ratio`` is n_test / n_train."""
-    found = corrected_resampled_t(differences, test_train_ratio=ratio, alpha=alpha)
+    found = corrected_resampled_t(
+        differences, test_train_ratio=ratio, alpha=alpha, max_df=design.n_units - 1
+    )
     return _as_evidence(found, "folds", margin=margin, alpha=alpha)
 
 
@@ -83,16 +96,26 @@ def over_patients(
     margin: float,
     alpha: float,
 ) -> OverPatients:
-    """Test the mean over repeats of the difference between the pair, patients being the units.
+    """Test the mean over repeats of the difference between the pair, over the design's units.
 
     Means over tiles (accuracy, balanced accuracy, log loss, Brier score) are tested by the
-    patients' contributions, ROC AUC by their influence on it, everything else by the bootstrap.
+    patients' contributions; average precision and calibration error, whose values without a
+    patient say little of their error, by the bootstrap; everything else by the jackknife.
     """
     if metric in LINEAR:
         return _by_contributions(design, pair, metric, n_repeats, (margin, alpha))
-    if metric == "roc_auc":
-        return _by_influence(design, pair, n_repeats, (margin, alpha))
-    return by_bootstrap(design, pair, metric, n_repeats, (margin, alpha))
+    if metric in RESAMPLED:
+        return by_bootstrap(design, pair, metric, n_repeats, (margin, alpha))
+    first, second = (sample_scores(design, run, metric)[:n_repeats] for run in pair)
+    values = mean_over_repeats(first - second)
+    found = jackknife_test(
+        float(values[0]),
+        values[1:],
+        df=patient_df(design.shares(by_class=metric in BY_CLASS)),
+        n=design.n_units,
+        alpha=alpha,
+    )
+    return OverPatients(_of_units(design, found, n_repeats, margin=margin, alpha=alpha))
 
 
 def _by_contributions(
@@ -109,29 +132,10 @@ def _by_contributions(
     tie = 1e-12 * max(1.0, float(np.abs(of_patients).max(initial=0.0)))
     better = np.mean(of_patients > tie) + 0.5 * np.mean(np.abs(of_patients) <= tie)
     return OverPatients(
-        _as_evidence(found, design.unit, margin=margin, alpha=alpha),
+        _of_units(design, found, n_repeats, margin=margin, alpha=alpha),
         sign_flip(of_patients),
         float(better),
     )
-
-
-def _by_influence(
-    design: Design,
-    pair: tuple[RunResult, RunResult],
-    n_repeats: int,
-    limits: tuple[float, float],
-) -> OverPatients:
-    first, second = (auc_influences(design, run, n_repeats) for run in pair)
-    margin, alpha = limits
-    found = influence_test(
-        first.positive - second.positive,
-        first.negative - second.negative,
-        has_positive=first.has_positive,
-        has_negative=first.has_negative,
-        estimate=first.auc - second.auc,
-        alpha=alpha,
-    )
-    return OverPatients(_as_evidence(found, design.unit, margin=margin, alpha=alpha))
 
 
 def by_bootstrap(
@@ -141,10 +145,12 @@ def by_bootstrap(
     n_repeats: int,
     limits: tuple[float, float],
 ) -> OverPatients:
-    """Resample patients, for any metric; ``limits`` are the margin and alpha."""
+    """Resample patients; ``limits`` are the margin and alpha."""
     first, second = (sample_scores(design, run, metric)[:n_repeats] for run in pair)
-    resamples, df, (margin, alpha) = design.resamples, max(design.n_units - 1, 1), limits
-    values = spread_samples(resamples, first - second, metric)
+    resamples, (margin, alpha) = design.resamples, limits
+    df = max(patient_df(design.shares(by_class=metric in BY_CLASS)), 1.0)
+    values = resampled_mean(resamples, first - second, metric)
+    values = values[0] + (values - values[0]) * np.sqrt(1 + _folds_ratio(design, n_repeats))
     wide, narrow = (resamples.interval(values, alpha=level, df=df) for level in (alpha, 2 * alpha))
     below, below_zero, above = (
         resamples.p_below(values, bound, df=df) for bound in (-margin, 0.0, margin)
@@ -166,6 +172,21 @@ def by_bootstrap(
         n=design.n_units,
     )
     return OverPatients(evidence, undefined_resamples=wide.n_undefined)
+
+
+def _folds_ratio(design: Design, n_repeats: int) -> float:
+    """See `with_training`; 0 where units are patients, or tiles."""
+    if design.unit in {"patients", "tiles"}:
+        return 0.0
+    return design.n_folds * design.test_train_ratio(n_repeats)
+
+
+def _of_units(
+    design: Design, found: TestResult, n_repeats: int, *, margin: float, alpha: float
+) -> Evidence:
+    ratio = _folds_ratio(design, n_repeats)
+    corrected = with_training(found, folds_ratio=ratio, alpha=alpha) if ratio else found
+    return _as_evidence(corrected, design.unit, margin=margin, alpha=alpha)
 
 
 def _as_evidence(found: TestResult, unit: EvidenceUnit, *, margin: float, alpha: float) -> Evidence:

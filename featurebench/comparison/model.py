@@ -18,8 +18,8 @@ Outcome = Literal[
     "better", "worse", "equivalent", "non-inferior", "not superior", "not resolved", "not claimed"
 ]
 Relevance = Literal["beyond the margin", "within the margin", "open"]
-Rule = Literal["both tests", "patients alone"]
-EvidenceUnit = Literal["folds", "patients", "tiles"]
+Rule = Literal["both tests", "folds, patients and sites", "patients alone"]
+EvidenceUnit = Literal["folds", "patients", "sites", "groups", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Evidence:
     test
         Its name in words, with what it takes as independent.
     unit
-        ``folds``, ``patients`` or ``tiles``.
+        ``folds``, ``patients``, ``sites`` or other ``groups``, or ``tiles``.
     difference, se, statistic, df, p_value
         Estimate, its standard error, the statistic with its degrees of freedom, and the two-sided
         p-value; a bootstrap has an estimate and a standard error only.
@@ -94,7 +94,7 @@ class Evidence:
     p_equivalent
         The larger p-value of the two one-sided tests against -margin and +margin.
     n
-        Folds, patients or tiles used.
+        Folds, patients or other units used.
     """
 
     test: str
@@ -118,7 +118,7 @@ class Contrast:
 
     Two tests look at it: the corrected resampled t over folds, which allows for training sets that
     overlap, and one over patients, which allows for tiles of one patient that resemble each other.
-    A claim needs both.
+    A claim needs both; where six sites or more are known it needs one over sites as well.
 
     Parameters
     ----------
@@ -128,17 +128,18 @@ class Contrast:
     primary
         Whether this is the one contrast declared before the run, whose p-value is not adjusted.
     difference, ci_low, ci_high, interval
-        Mean over common repeats of the per-repeat difference with its interval over patients, and
-        how that was made; as in ``by_patients``.
-    by_folds, by_patients
-        The two tests.
+        Mean over common repeats of the per-repeat difference with the interval that holds those of
+        all tests asked for, so that it excludes zero only where all of them do; and their names.
+    by_folds, by_patients, by_sites
+        The tests; ``by_patients`` is over the units that folds keep together, such as sites, where
+        these are not patients. ``by_sites`` is None where sites are those, or are unknown.
     permutation_p
         Sign-flip permutation over patients; NaN for metrics that are no mean over tiles.
     p_worse, p_practical, p_better
         Posterior probabilities, from the differences of the folds, that ``arm_a`` is worse by more
         than the margin, that the two differ by less, and that it is better by more.
     rule
-        What a claim rests on: ``both tests``, or ``patients alone`` with a single repeat.
+        What a claim rests on; ``patients alone`` with one test set, from which nothing is claimed.
     p_value, p_adjusted
         The larger p-value of the tests that the rule asks for; ``p_adjusted`` by Holm over all
         contrasts but the primary one, whose own it is there.
@@ -150,11 +151,11 @@ class Contrast:
     relevance
         Where both intervals lie: beyond the margin on one side, within it, or neither.
     detectable
-        Smallest true difference that would be found in 80 % of such cohorts, by the less precise
-        of the two tests; NaN where not estimable.
+        Smallest true difference that all tests would find in 80 % of such cohorts; NaN where not
+        estimable.
     n_needed
         Patients with which a difference of the size of the margin would be found in 80 % of
-        cohorts; None where not estimable.
+        cohorts, or non-inferiority within it: an 80 % range. None where not estimable.
     p_patient_better
         Share of patients for whom ``arm_a`` does better than the reference, ties counted half.
     n_repeats, n_folds, undefined_folds
@@ -186,13 +187,14 @@ class Contrast:
     outcome: Outcome
     relevance: Relevance
     detectable: float
-    n_needed: int | None
+    n_needed: tuple[int, int] | None
     p_patient_better: float
     n_repeats: int
     n_folds: int
     undefined_folds: int
     cost_ratio: float
     undefined_resamples: int = 0
+    by_sites: Evidence | None = None
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurebench.comparison.arms import estimate
+from featurebench.comparison.arms import estimate, evaluate_repeat
 from featurebench.comparison.model import Subgroup
 from featurebench.errors import ConfigError
-from featurebench.metrics import weighted_metric
 from featurebench.stats import Resamples
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from featurebench.tiles import TileManifest
 
     Flags = npt.NDArray[np.bool_]
+    Floats = npt.NDArray[np.float64]
     Values = npt.NDArray[Any]
 
 CLASS = "class"
@@ -39,13 +39,17 @@ _NO_GROUPS = frozenset({"tile_id", "path", "label", "patient_id", "slide_id", "x
 
 @dataclass(frozen=True)
 class _Group:
-    """The tested tiles of one value, and the resamples of their patients alone."""
+    """The tested tiles of one value, and the resamples that its units have a part in.
+
+    ``kept`` are the rows of the design's weights without the jackknife's that leave out others.
+    """
 
     column: str
     value: str
     inside: Flags
-    members: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.intp]
     resamples: Resamples
+    shares: Floats
     n_tiles: int
     n_units: int
     n_classes: int
@@ -175,15 +179,16 @@ def _members(values: Values, tested: Flags, order: Sequence[str] | None) -> list
 
 def _group(design: Design, column: str, value: str, inside: Flags) -> _Group:
     units = np.unique(design.clusters[inside])
-    codes = np.full(int(design.clusters.max()) + 1, 0, dtype=np.int64)
-    codes[units] = np.arange(len(units))
-    shared = design.resamples
+    shared, end = design.resamples, 1 + design.resamples.n_jackknife
+    left_out = 1 + np.flatnonzero((shared.weights[1:end, units] == 0).any(axis=1))
+    kept = np.concatenate([[0], left_out, np.arange(end, len(shared.weights))])
     return _Group(
         column,
         value,
         inside,
-        codes[design.clusters],
-        Resamples(np.ascontiguousarray(shared.weights[:, units]), shared.n_jackknife),
+        kept,
+        Resamples(shared.weights[kept], len(left_out)),
+        design.shares(by_class=column != CLASS, inside=inside)[units],
         int(np.sum(inside & (design.test_fold[0] >= 0))),
         len(units),
         len(np.unique(design.y_true[inside])),
@@ -193,29 +198,25 @@ def _group(design: Design, column: str, value: str, inside: Flags) -> _Group:
 def _score(design: Design, run: RunResult, group: _Group, metric: str, alpha: float) -> Subgroup:
     # Of tiles of one class, accuracy is that class's recall.
     of_class = group.column == CLASS
-    rows = np.flatnonzero(group.inside)
-    samples = [
-        group.resamples.evaluate(
-            weighted_metric(
-                "accuracy" if of_class else metric,
-                design.y_true[rows],
-                probabilities[rows],
-                group.members[rows],
-                tested,
-            )
-        )
-        for probabilities, tested in zip(
-            run.y_prob, design.test_fold[: run.n_repeats, rows], strict=True
-        )
-        if (tested >= 0).any()
-    ]
-    nothing = np.full((1, len(group.resamples.weights)), np.nan)
     name = "recall" if of_class else metric
+    samples = [
+        evaluate_repeat(
+            design,
+            ("accuracy" if of_class else metric,),
+            probabilities,
+            np.where(group.inside, folds, -1).astype(np.int16),
+        ).popitem()[1]
+        for probabilities, folds in zip(run.y_prob, design.test_fold, strict=False)
+        if (folds[group.inside] >= 0).any()
+    ]
+    n_rows = len(samples[0]) if samples else len(design.resamples.weights)
+    table = np.stack(samples) if samples else np.full((1, n_rows), np.nan)
     found = estimate(
         group.resamples,
-        np.stack(samples) if samples else nothing,
+        table[:, group.kept[group.kept < n_rows]],
         name,
-        n_units=group.n_units,
+        shares=group.shares,
+        n_classes=run.y_prob.shape[2],
         alpha=alpha,
     )
     return Subgroup(

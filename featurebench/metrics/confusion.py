@@ -76,6 +76,9 @@ CONFUSION: dict[str, Callable[[Floats], Floats]] = {
 }
 """Functions of tables (..., n_classes, n_classes), true class by predicted class, to (...)."""
 
+MACRO = frozenset({"balanced_accuracy", "precision", "recall", "f1"})
+"""Means over classes."""
+
 
 def _hits(tables: Floats) -> Floats:
     return np.diagonal(tables, axis1=-2, axis2=-1)

@@ -53,6 +53,27 @@ LIMITS: dict[str, tuple[float, float]] = {
 """The least and the largest value that each metric can have."""
 
 
+def chance_level(metric: str, n_classes: int) -> float:
+    """Give what a metric is where nothing is learnt and all classes are as frequent.
+
+    That is 1 / K for shares of tiles, 0.5 for ROC AUC, 0 for Cohen's kappa and the Matthews
+    correlation, and for losses those of equal probabilities; 0 for the calibration error.
+
+    Examples
+    --------
+    >>> chance_level("balanced_accuracy", 4), chance_level("roc_auc", 4), chance_level("brier", 2)
+    (0.25, 0.5, 0.25)
+    """
+    share = 1 / n_classes
+    brier = 1 - share
+    known = {
+        "roc_auc": 0.5,
+        "log_loss": float(np.log(n_classes)),
+        "brier": brier / 2 if n_classes == 2 else brier,
+    }
+    return known.get(metric, 0.0 if metric in {"kappa", "mcc", "ece"} else share)
+
+
 def confusion_matrix(y_true: npt.ArrayLike, y_prob: npt.ArrayLike, n_classes: int) -> Ints:
     """Count tiles by true class (row) and predicted class (column).
 
@@ -102,7 +123,12 @@ def score_folds(
 
 
 def fold_values(
-    names: Sequence[str], y_true: npt.ArrayLike, y_prob: npt.ArrayLike, fold: npt.ArrayLike
+    names: Sequence[str],
+    y_true: npt.ArrayLike,
+    y_prob: npt.ArrayLike,
+    fold: npt.ArrayLike,
+    *,
+    patients: npt.ArrayLike | None = None,
 ) -> dict[str, Floats]:
     """Value of each metric in every test fold of one repeat.
 
@@ -114,18 +140,24 @@ def fold_values(
         Class codes (n_tiles,) and probabilities (n_tiles, n_classes).
     fold
         Test fold of every tile, below 0 if it is not tested, shape (n_tiles,).
+    patients
+        Code of every tile's patient, shape (n_tiles,): each then counts the same in its fold,
+        whatever its number of tiles. None where each tile counts the same.
 
     Returns
     -------
     values
         By metric, one value for each fold that occurs, in ascending order; NaN where undefined.
     """
-    folds = np.asarray(fold)
-    tested = folds >= 0
-    found, places = number(folds[tested])
-    codes, probs = np.asarray(y_true)[tested], np.asarray(y_prob)[tested]
-    # Every fold is a cluster here, and each replicate has one of them alone.
-    return weighted_metrics(names, codes, probs, places, places)(np.eye(len(found)))
+    codes, probs, folds = np.asarray(y_true), np.asarray(y_prob), np.asarray(fold)
+    members = np.zeros(len(codes), dtype=np.int64) if patients is None else np.asarray(patients)
+    found = []
+    for one in np.unique(folds[folds >= 0]):
+        rows = np.flatnonzero(folds == one)
+        places = number(members[rows])[1]
+        kernel = weighted_metrics(names, codes[rows], probs[rows], places, np.zeros(len(rows), int))
+        found.append(kernel(1 / np.bincount(places)[None]))
+    return {name: np.array([values[name][0] for values in found]) for name in names}
 
 
 def arm_value(

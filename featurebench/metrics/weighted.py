@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from featurebench.metrics.auc import roc_auc
 from featurebench.metrics.average_precision import average_precision
-from featurebench.metrics.confusion import CONFUSION, ratio
+from featurebench.metrics.confusion import CONFUSION, MACRO, ratio
 from featurebench.metrics.losses import LOSSES, N_BINS, calibration_gaps
 from featurebench.metrics.ranking import Ranking
 from featurebench.metrics.replicates import Replicates
@@ -69,7 +69,9 @@ def weighted_metrics(
 
     With integer weights the result is the plain metric of the tiles with those of cluster p
     repeated W[b, p] times. Metrics in `RANKED` are computed in each fold and averaged over the
-    folds in which they are defined for that replicate; all others are pooled over the folds.
+    folds in which they are defined for that replicate; all others are pooled over the folds. Means
+    over classes are undefined in a replicate that lacks one of the tiles' classes: they would be
+    means over other classes than those of the cohort.
 
     What metrics have in common is done once: the confusion tables, the sums, the order of the
     scores. So all of them together take far less time than one after the other.
@@ -130,10 +132,16 @@ def weighted_metrics(
 def _from_tables(tiles: Tested, names: Sequence[str]) -> Kernel:
     n_classes = tiles.n_classes
     counts = _tally(tiles, tiles.y_true * n_classes + tiles.called, n_classes**2)
+    occur = counts.reshape(-1, n_classes, n_classes).sum(axis=(0, 2)) > 0
 
     def kernel(weights: Floats) -> dict[str, Floats]:
         tables = (weights @ counts).reshape(-1, n_classes, n_classes)
-        return {name: CONFUSION[name](tables) for name in names}
+        lacking = (tables.sum(axis=2)[:, occur] == 0).any(axis=1)
+        found = {name: CONFUSION[name](tables) for name in names}
+        return {
+            name: np.where(lacking, np.nan, values) if name in MACRO else values
+            for name, values in found.items()
+        }
 
     return _some_at_a_time(kernel, n_classes**2)
 

@@ -126,6 +126,11 @@ class ResultsTable:
         Codes 0..P-1 of each tile's patient, shape (n_tiles,), or None where no patient is known.
     test_fold
         The plan's table, shape (n_repeats, n_tiles).
+    sites
+        Codes of each tile's site, shape (n_tiles,), or None where none is known.
+    groups, grouped_by
+        Codes of what folds keep together where each holds whole patients, such as sites, and the
+        column's name; None and ``patient_id`` where that is the patients.
     """
 
     runs: tuple[RunResult, ...]
@@ -136,6 +141,9 @@ class ResultsTable:
     patients: npt.NDArray[np.int64] | None
     test_fold: npt.NDArray[np.int16]
     plan_id: str
+    sites: npt.NDArray[np.int64] | None = None
+    groups: npt.NDArray[np.int64] | None = None
+    grouped_by: str = "patient_id"
 
     @classmethod
     def of(

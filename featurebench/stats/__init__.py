@@ -36,9 +36,10 @@ from featurebench.stats.components import (
 )
 from featurebench.stats.equivalence import narrow_interval, noninferiority, tost
 from featurebench.stats.five_by_two import FiveByTwoResult, five_by_two_f, five_by_two_t
+from featurebench.stats.jackknife import bounded_interval, jackknife_se, jackknife_test
 from featurebench.stats.meta import RandomEffects, random_effects
 from featurebench.stats.multiplicity import benjamini_hochberg, holm
-from featurebench.stats.patients import influence_test, patient_test, sign_flip
+from featurebench.stats.patients import influence_test, patient_df, patient_test, sign_flip
 from featurebench.stats.posterior import Posterior, correlated_t_posterior
 from featurebench.stats.power import (
     detectable_difference,
@@ -52,7 +53,7 @@ from featurebench.stats.ranks import (
     iman_davenport,
     nemenyi_critical_difference,
 )
-from featurebench.stats.resampled import TestResult, corrected_resampled_t
+from featurebench.stats.resampled import TestResult, corrected_resampled_t, with_training
 from featurebench.stats.signed_ranks import (
     PairwiseRanks,
     SignedRank,
@@ -85,6 +86,7 @@ __all__ = [
     "TestResult",
     "auc_influence",
     "benjamini_hochberg",
+    "bounded_interval",
     "bowker",
     "cliques",
     "cluster_bootstrap",
@@ -105,6 +107,8 @@ __all__ = [
     "holm",
     "iman_davenport",
     "influence_test",
+    "jackknife_se",
+    "jackknife_test",
     "linear_cka",
     "mcnemar",
     "narrow_interval",
@@ -112,6 +116,7 @@ __all__ = [
     "noninferiority",
     "paired_t",
     "paired_t_size",
+    "patient_df",
     "patient_split_components",
     "patient_test",
     "patients_needed",
@@ -122,4 +127,5 @@ __all__ = [
     "tost",
     "wilcoxon_holm",
     "wilcoxon_signed_rank",
+    "with_training",
 ]

@@ -100,6 +100,11 @@ class Resamples:
         """Number of bootstrap rows."""
         return int(self.weights.shape[0]) - 1 - self.n_jackknife
 
+    @property
+    def left_out(self) -> Resamples:
+        """The data as observed and the jackknife alone."""
+        return Resamples(self.weights[: 1 + self.n_jackknife], self.n_jackknife)
+
     def evaluate(self, statistic: Callable[[Floats], Floats]) -> Floats:
         """Apply a statistic to every row of weights, some rows at a time.
 
@@ -212,44 +217,6 @@ class Resamples:
         low, high = np.quantile(defined, ndtr(tails) if levels is None else levels)
         method: Method = "percentile" if levels is None else "BCa"
         return Interval(value, float(low), float(high), method, n_undefined)
-
-    def widened(self, values: npt.ArrayLike) -> Floats:
-        r"""Spread the replicates about the observed value as far as the jackknife says.
-
-        Drawing n units with replacement gives a mean a variance that is too small by (n - 1) / n:
-        little for a cohort, but much for a metric that is computed within folds of few patients
-        each. The jackknife's standard error
-
-        .. math:: se^2 = \frac{P - 1}{P} \sum_p (\hat\theta_{(-p)} - \bar\theta)^2
-
-        over P patients (or groups of them) is not. Where it is the larger one, each replicate is
-        moved away from the observed value by the ratio of the two; its rank stays.
-
-        Parameters
-        ----------
-        values
-            As in `interval`.
-
-        Returns
-        -------
-        ndarray
-            Float64, of the same shape, for `interval` and `p_below`; unchanged where the jackknife
-            is undefined or the replicates do not vary.
-
-        References
-        ----------
-        Hesterberg TC. What teachers should know about the bootstrap. Am Stat 2015; 69: 371-386
-        (intervals too narrow with few units, and their expansion).
-        """
-        theta = np.asarray(values, dtype=np.float64).copy()
-        jackknife, replicates = np.split(theta[1:], [self.n_jackknife])
-        defined = replicates[np.isfinite(replicates)]
-        if has_spread(defined, replicates.size):
-            error = float(np.sqrt((self.n_jackknife - 1) * np.var(jackknife)))
-            ratio = error / float(np.std(defined, ddof=1))
-            if ratio > 1:
-                replicates[:] = theta[0] + ratio * (replicates - theta[0])
-        return theta
 
     def centred(self, values: npt.ArrayLike) -> Floats:
         """Move the replicates so that their median is the observed value.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from stat_cases import read_cases
 
-from featurebench.stats import influence_test, patient_test, sign_flip
+from featurebench.stats import influence_test, patient_df, patient_test, sign_flip
 
 Floats = npt.NDArray[np.float64]
 SMALL = st.floats(-1, 1).map(lambda x: round(x, 3))
@@ -44,7 +44,10 @@ def _parts(
 
 
 def _cr2(patients: npt.NDArray[np.int64], X: Floats, y: Floats) -> tuple[float, float]:
-    """CR2 error of the mean coefficient and Satterthwaite's df, by their matrices, from tiles."""
+    """CR2 error of the mean coefficient and Satterthwaite's df, by their matrices, from tiles.
+
+    The df are those of tiles that are all alike within a patient and a group.
+    """
     n, k = X.shape
     inverse = np.linalg.inv(X.T @ X)
     hat = X @ inverse @ X.T
@@ -56,7 +59,9 @@ def _cr2(patients: npt.NDArray[np.int64], X: Floats, y: Floats) -> tuple[float, 
         adjust = vectors @ np.diag(values**-0.5) @ vectors.T
         rows.append((contrast[own] @ adjust) @ (np.eye(n) - hat)[own])
     weights = np.array(rows)
-    omega = weights @ weights.T
+    cells = np.unique(np.column_stack([patients, X]), axis=0, return_inverse=True)[1]
+    alike = weights @ np.eye(cells.max() + 1)[cells.ravel()]
+    omega = alike @ alike.T
     return float(np.sqrt(((weights @ y) ** 2).sum())), np.trace(omega) ** 2 / (omega**2).sum()
 
 
@@ -82,8 +87,21 @@ class TestPatientT:
             np.mean([values[groups == g].mean() for g in range(n_groups)])
         )
         assert found.se == pytest.approx(se)
-        if n_groups == 1:
-            assert found.df == pytest.approx(df)
+        assert found.df == pytest.approx(df)
+
+    @pytest.mark.parametrize(
+        ("n_first", "expected"), [(2, 1.07), (3, 2.22), (5, 4.76), (30, 58.0)]
+    )
+    def test_degrees_of_freedom_are_those_of_clubsandwich(
+        self, n_first: int, expected: float
+    ) -> None:
+        """R's clubSandwich (CR2, Satterthwaite): 60 patients of ten tiles, two classes."""
+        shares = np.zeros((60, 2))
+        shares[:n_first, 0], shares[n_first:, 1] = 1 / n_first, 1 / (60 - n_first)
+        assert patient_df(shares) == pytest.approx(expected, abs=0.005)
+
+    def test_one_patient_with_all_tiles_of_a_group_leaves_no_degrees_of_freedom(self) -> None:
+        assert patient_df([[1.0, 0.5], [0.0, 0.5]]) == 0
 
     def test_many_patients_are_the_cluster_robust_error_of_statsmodels(self) -> None:
         patients, groups, values = _tiles(3, n_patients=3000, n_groups=3)
