@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featurebench.metrics import probability_bins
 from featurebench.reporting.diagnostics import N_BINS
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ def reliability(design: Design, run: RunResult, *, alpha: float = 0.05) -> dict[
     for repeat in range(run.n_repeats):
         rows = design.rows(repeat)
         predicted, right = _calls(design.y_true[rows], run.y_prob[repeat, rows])
-        bins = np.minimum((predicted * N_BINS).astype(np.int64), N_BINS - 1)
-        places = design.clusters[rows] * N_BINS + bins
+        places = design.clusters[rows] * N_BINS + probability_bins(predicted, N_BINS)
         for total, values in ((hits, right.astype(np.float64)), (counts, None), (sums, predicted)):
             np.add(total, _tally(places, values, total.shape), out=total)
     used = np.flatnonzero(counts.sum(axis=0))
