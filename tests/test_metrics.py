@@ -156,9 +156,10 @@ def test_nothing_to_score() -> None:
     assert all(np.isnan(metric([], np.empty((0, 2)))) for metric in METRICS.values())
 
 
-@pytest.mark.parametrize(
-    ("confidence", "bin_edge"), [(8 / 15, 7), (float(np.nextafter(np.float32(8 / 15), np.float32(1))), 8), (1.0, 14)]
-)
+ABOVE = float(np.nextafter(np.float32(8 / 15), np.float32(1)))
+
+
+@pytest.mark.parametrize(("confidence", "bin_edge"), [(8 / 15, 7), (ABOVE, 8), (1.0, 14)])
 def test_calibration_bins_are_closed_above(confidence: float, bin_edge: int) -> None:
     lower = bin_edge / 15
     assert lower < confidence <= (bin_edge + 1) / 15

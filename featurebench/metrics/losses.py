@@ -48,7 +48,7 @@ def calibration_gaps(
 
 
 def probability_bins(probability: npt.ArrayLike, n_bins: int) -> Ints:
-    """Number of the bin of each probability, of ``n_bins`` of equal width over [0, 1].
+    """Return the bin of each probability, of ``n_bins`` of equal width over [0, 1].
 
     Bins hold their upper edge and not their lower one, but for the first, which holds 0. Edges and
     probabilities are compared as float32, in which predictions are kept: 0.2 is in the bin that
