@@ -93,7 +93,7 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
 def _of_section(section: Mapping[str, Any] | None, arm_id: str, prefix: str) -> dict[str, Any]:
     """Return an arm's estimates of a section, each with its interval."""
     arms = [] if section is None else section["arms"]
-    found = next((arm for arm in arms if arm["id"] == arm_id), {})
+    found: Mapping[str, Any] = next((arm for arm in arms if arm["id"] == arm_id), {})
     estimates = {name: each for name, each in found.items() if isinstance(each, Mapping)}
     return _flat_metrics(estimates, prefix)
 
