@@ -136,7 +136,8 @@ def net_benefit(
     has, score = np.asarray(positive, dtype=bool), np.asarray(probability)
     at = np.asarray(thresholds, dtype=np.float64)
     together = np.zeros(len(has), dtype=np.int64)
-    return ActedOn.of(has, score, together, 1, at).benefit(at, prevalence)[0]
+    values: Floats = ActedOn.of(has, score, together, 1, at).benefit(at, prevalence)[0]
+    return values
 
 
 def decision_section(
