@@ -66,6 +66,16 @@ def test_overrides_reach_into_sections_and_lists(tmp_path: Path) -> None:
     assert config.compare.margin == pytest.approx(0.02)
 
 
+def test_an_operating_point_is_declared_by_its_threshold(tmp_path: Path) -> None:
+    declared = "compare: {operating_point: {threshold: 0.35}, prevalence: 0.05}"
+    config = load_config(write(tmp_path, MINIMAL + declared))
+    assert config.compare.operating_point is not None
+    assert config.compare.operating_point.threshold == 0.35
+    assert config.compare.prevalence == 0.05
+    plain = load_config(write(tmp_path, MINIMAL)).compare
+    assert (plain.operating_point, plain.prevalence) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -89,6 +99,15 @@ def test_wrong_override_is_named(tmp_path: Path, override: str, message: str) ->
         (MINIMAL + "splits: {folds: 1}", "splits.folds: input should be greater than or equal"),
         (MINIMAL + "splits: {fold: 5}", "unknown key 'splits.fold': did you mean 'folds'?"),
         (MINIMAL + "compare: {margin: 0}", "compare.margin"),
+        (
+            MINIMAL + "compare: {operating_point: {threshold: 1}}",
+            "compare.operating_point.threshold",
+        ),
+        (
+            MINIMAL + "compare: {operating_point: {cut: 0.5}}",
+            "unknown key 'compare.operating_point.cut'",
+        ),
+        (MINIMAL + "compare: {prevalence: 0}", "compare.prevalence"),
         (MINIMAL + "name: a/b", "name: string should match"),
         (MINIMAL + "name: a\nname: b", "key 'name' stands twice"),
         ("a: &x 1\nb: *x", "aliases (*name) are not allowed"),

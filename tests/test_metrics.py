@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +17,14 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from featurebench.metrics import (
     GREATER_IS_BETTER,
+    LIMITS,
     METRICS,
     RANKED,
     arm_value,
     confusion_matrix,
     patient_level,
     patient_rows,
+    probability_bins,
     score_folds,
 )
 
@@ -152,9 +156,10 @@ def test_nothing_to_score() -> None:
     assert all(np.isnan(metric([], np.empty((0, 2)))) for metric in METRICS.values())
 
 
-@pytest.mark.parametrize(
-    ("confidence", "bin_edge"), [(8 / 15, 7), (np.nextafter(8 / 15, 1), 8), (1.0, 14)]
-)
+ABOVE = float(np.nextafter(np.float32(8 / 15), np.float32(1)))
+
+
+@pytest.mark.parametrize(("confidence", "bin_edge"), [(8 / 15, 7), (ABOVE, 8), (1.0, 14)])
 def test_calibration_bins_are_closed_above(confidence: float, bin_edge: int) -> None:
     lower = bin_edge / 15
     assert lower < confidence <= (bin_edge + 1) / 15
@@ -164,6 +169,44 @@ def test_calibration_bins_are_closed_above(confidence: float, bin_edge: int) -> 
     value = METRICS["ece"]([0, 1], np.stack([inside, middle]))
     # In one bin the gaps of a right and a wrong tile offset each other before the absolute value.
     assert value == pytest.approx(abs((1 - inside[0]) - middle.max()) / 2)
+
+
+def exact_calibration_error(correct: list[bool], confidence: list[str]) -> float:
+    """Guo et al. 2017, equation 3, in fractions of the decimals: bins ((m - 1) / 15, m / 15]."""
+    values = [Fraction(each) for each in confidence]
+    gaps = [Fraction(0)] * 15
+    for right, value in zip(correct, values, strict=True):
+        gaps[max(math.ceil(value * 15) - 1, 0)] += right - value
+    return float(sum(map(abs, gaps)) / len(values))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_decimals_on_an_edge_are_in_the_bin_that_ends_there(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    confidence = [f"{c / 20:.2f}" for c in rng.integers(11, 21, 400)]
+    correct = [bool(rng.random() < 0.7) for _ in confidence]
+    first = np.array(confidence, dtype=dtype)
+    y_prob = np.stack([first, (1 - first).astype(dtype)], axis=1)
+    y_true = [0 if right else 1 for right in correct]
+    exact = exact_calibration_error(correct, confidence)
+    assert METRICS["ece"](y_true, y_prob) == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.parametrize("n_bins", [10, 15, 100])
+def test_every_edge_as_single_precision_is_in_its_own_bin(n_bins: int) -> None:
+    edges = [Fraction(k, n_bins) for k in range(1, n_bins + 1)]
+    written = np.array([float(edge) for edge in edges], dtype=np.float32)
+    assert probability_bins(written, n_bins).tolist() == list(range(n_bins))
+    assert probability_bins(np.nextafter(written, np.float32(2))[:-1], n_bins).tolist() == list(
+        range(1, n_bins)
+    )
+    assert probability_bins(np.zeros(1), n_bins).tolist() == [0]
+
+
+def test_brier_score_of_several_classes_may_exceed_one() -> None:
+    certain_and_wrong = np.eye(3)[[1, 2, 0]]
+    assert METRICS["brier"]([0, 1, 2], certain_and_wrong) == LIMITS["brier"][1] == 2
+    assert METRICS["brier"]([0, 1], np.eye(2)[[1, 0]]) == 1
 
 
 @pytest.mark.parametrize("name", METRICS)

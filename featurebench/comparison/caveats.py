@@ -48,16 +48,18 @@ def _about_patients(design: Design) -> list[str]:
         ]
     found = []
     if design.n_units < FEW_PATIENTS:
+        were = "was" if design.n_units == 1 else "were"
         found.append(
-            f"Only {design.n_units} patients were tested: intervals from fewer than "
-            f"{FEW_PATIENTS} patients are rough and tend to be too narrow."
+            f"Only {wording.counted(design.n_units, 'patient')} {were} tested: intervals from "
+            f"fewer than {FEW_PATIENTS} patients are rough and tend to be too narrow."
         )
     tested = design.rows(0)
     n_mixed = patient_rows(design.y_true[tested], design.clusters[tested])[1]
     if n_mixed and design.grouped:
+        have, are = ("has", "is") if n_mixed == 1 else ("have", "are")
         found.append(
-            f"{n_mixed} of {design.n_units} patients have tiles of more than one class and are "
-            "left out of the patient-level scores."
+            f"{n_mixed} of {wording.counted(design.n_units, 'patient')} {have} tiles of more than "
+            f"one class and {are} left out of the patient-level scores."
         )
     return found
 
@@ -128,14 +130,15 @@ def _about_scores(
     undefined = max(arm.undefined_folds[metric] for arm in arms)
     if undefined:
         found.append(
-            f"In up to {undefined} folds {name} is undefined (as where a fold holds one class "
-            "only); those folds are left out of scores and tests that are made by fold."
+            f"In up to {wording.counted(undefined, 'fold')} {name} is undefined (as where a fold "
+            "holds one class only); such folds are left out of scores and tests that are made by "
+            "fold."
         )
     dropped = max((c.undefined_resamples for c in contrasts), default=0)
     if dropped:
         found.append(
-            f"In up to {dropped} bootstrap resamples {name} is undefined; intervals are made from "
-            "the others."
+            f"In up to {wording.counted(dropped, 'bootstrap resample')} {name} is undefined; "
+            "intervals are made from the others."
         )
     unknown = [c.arm_a for c in contrasts if math.isnan(c.ci_low)]
     if unknown:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from featurebench.comparison import wording
 from featurebench.comparison.offered_arms import EACH_ARM, OVER_ARMS
 from featurebench.comparison.offered_model import OfferedTest
 from featurebench.comparison.offered_pairs import PAIRS, Material
@@ -195,7 +196,8 @@ def _why_not(material: Material, test: OfferedTest, contrasts: Sequence[Contrast
     """Say why a test cannot be computed from these runs; empty where it can."""
     design, name = material.design, test.name
     n_folds, n_repeats = design.n_folds, len(design.test_fold)
-    plan = f"the plan has {_counted(n_folds, 'fold')} and {_counted(n_repeats, 'repeat')}"
+    folds, repeats = wording.counted(n_folds, "fold"), wording.counted(n_repeats, "repeat")
+    plan = f"the plan has {folds} and {repeats}"
     common = max((contrast.n_repeats for contrast in contrasts), default=0)
     reasons = {
         "there are fewer than two arms besides baselines": (
@@ -215,7 +217,3 @@ def _why_not(material: Material, test: OfferedTest, contrasts: Sequence[Contrast
         ),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -306,4 +306,4 @@ def _margin(comparison: Comparison) -> str:
 def _where(design: Design) -> str:
     if design.unit == "tiles":
         return f"on these {design.n_units} tiles"
-    return f"on this cohort of {design.n_units} patients"
+    return f"on this cohort of {wording.counted(design.n_units, 'patient')}"

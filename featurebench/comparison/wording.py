@@ -106,7 +106,7 @@ def evidence(contrast: Contrast, alpha: float) -> str:
     patients, folds = contrast.by_patients, contrast.by_folds
     parts = [_test(patients, texts[:2], patients.unit, alpha)]
     if contrast.n_repeats * contrast.n_folds > 1:
-        parts.append(_test(folds, texts[2:], f"{folds.n} folds", alpha))
+        parts.append(_test(folds, texts[2:], counted(folds.n, "fold"), alpha))
     unknown = [part for part in parts if part.startswith("interval")]
     known = [part for part in parts if part not in unknown]
     first = f"{level(alpha)} CI " if known else ""
@@ -187,6 +187,11 @@ def energy(joules: float) -> str:
 def times(ratio: float) -> str:
     """Write a cost ratio with two digits, such as ``41 times`` or ``1.3 times``."""
     return f"{ratio:,.0f} times" if ratio >= 9.95 else f"{ratio:.2g} times"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a count with its noun, such as ``1 patient`` or ``40 patients``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def level(alpha: float) -> str:

@@ -142,6 +142,12 @@ class SplitConfig(Section):
         return self
 
 
+class OperatingPointConfig(Section):
+    """A threshold on the probability of the second of two classes, declared before the run."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+
+
 class CompareConfig(Section):
     """What is declared before the run; parameters of `featurebench.comparison.compare`."""
 
@@ -152,6 +158,8 @@ class CompareConfig(Section):
     resamples: Annotated[int, Field(ge=100)] = 2000
     tests: list[str] = Field(default_factory=list)
     subgroups: list[str] | None = None
+    operating_point: OperatingPointConfig | None = None
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @field_validator("tests")
     @classmethod

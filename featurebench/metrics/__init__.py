@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featurebench.metrics.losses import tile_losses
+from featurebench.metrics.losses import probability_bins, tile_losses
 from featurebench.metrics.patients import PatientTiles, patient_level, patient_rows
 from featurebench.metrics.scoring import (
     GREATER_IS_BETTER,
@@ -28,6 +28,7 @@ __all__ = [
     "fold_values",
     "patient_level",
     "patient_rows",
+    "probability_bins",
     "score_folds",
     "tile_losses",
     "weighted_metric",

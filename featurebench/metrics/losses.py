@@ -44,9 +44,24 @@ def calibration_gaps(
     gaps, over the number of tiles (Guo et al. 2017, eq. 3).
     """
     confidence = y_prob[np.arange(len(called)), called].astype(np.float64)
-    edges = np.linspace(0, 1, N_BINS + 1)
-    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, N_BINS - 1)
-    return (called == y_true) - confidence, bins.astype(np.int64)
+    return (called == y_true) - confidence, probability_bins(confidence, N_BINS)
+
+
+def probability_bins(probability: npt.ArrayLike, n_bins: int) -> Ints:
+    """Return the bin of each probability, of ``n_bins`` of equal width over [0, 1].
+
+    Bins hold their upper edge and not their lower one, but for the first, which holds 0. Edges and
+    probabilities are compared as float32, in which predictions are kept: 0.2 is in the bin that
+    ends there, although 0.2 as float32 is a little more.
+
+    Examples
+    --------
+    >>> probability_bins(np.array([0, 0.05, 0.1, 0.11, 0.2, 1], dtype=np.float32), 10).tolist()
+    [0, 0, 0, 1, 1, 9]
+    """
+    edges = (np.arange(1, n_bins) / n_bins).astype(np.float32)
+    values = np.asarray(probability).astype(np.float32)
+    return np.searchsorted(edges, values, side="left").astype(np.int64)
 
 
 LOSSES = {"log_loss": log_losses, "brier": brier_losses}

@@ -46,11 +46,15 @@ GREATER_IS_BETTER: dict[str, bool] = {
     name: name not in {"log_loss", "brier", "ece"} for name in METRICS
 }
 
+_MOST = {"log_loss": float("inf"), "brier": 2.0}
+
 LIMITS: dict[str, tuple[float, float]] = {
-    name: (-1.0 if name in {"kappa", "mcc"} else 0.0, float("inf") if name == "log_loss" else 1.0)
-    for name in METRICS
+    name: (-1.0 if name in {"kappa", "mcc"} else 0.0, _MOST.get(name, 1.0)) for name in METRICS
 }
-"""The least and the largest value that each metric can have."""
+"""The least and the largest value that each metric can have, with any number of classes.
+
+``brier`` reaches 2 with three classes or more; with two it is halved and stays below 1.
+"""
 
 
 def chance_level(metric: str, n_classes: int) -> float:

@@ -19,8 +19,12 @@ BELOW = 0.15
 
 
 def decision(section: Mapping[str, Any], colours: Sequence[int]) -> Markup:
-    """Return the arms' curves, with treating all (falling) and none (the line at zero)."""
-    top = max([section["prevalence"], *(max(arm["values"]) for arm in section["arms"])])
+    """Return the arms' curves, with treating all (falling) and none (the line at zero).
+
+    Bands lie below all lines; where some arms have one, the lines of those without are thinner.
+    """
+    tops = [max(arm["high"] or arm["values"]) for arm in section["arms"]]
+    top = max([section["prevalence"], *tops])
     ys = Scale(-BELOW * section["prevalence"], 1.05 * top, HEIGHT - BOTTOM, TOP)
     xs = Scale(0.0, 1.0, LEFT, WIDTH - RIGHT)
     thresholds = section["thresholds"]
@@ -28,12 +32,28 @@ def decision(section: Mapping[str, Any], colours: Sequence[int]) -> Markup:
     treat_all = _visible(zip(thresholds, section["treat_all"], strict=True), xs, ys)
     parts += [element("path", element("title", "treat all"), class_="chance", d=d)
               for d in treat_all]  # fmt: skip
-    for arm, colour in zip(section["arms"], colours, strict=True):
+    coloured = list(zip(section["arms"], colours, strict=True))
+    has_bands = any(arm["low"] for arm, _ in coloured)
+    parts += [
+        element("path", class_=f"interval-band s{colour}", d=_band(thresholds, arm, xs, ys))
+        for arm, colour in coloured
+        if arm["low"]
+    ]
+    for arm, colour in coloured:
         title = element("title", arm["label"])
+        minor = " minor" if has_bands and not arm["low"] else ""
         for d in _visible(zip(thresholds, arm["values"], strict=True), xs, ys):
-            parts.append(element("path", title, class_=f"line s{colour} d{colour}", d=d))
+            parts.append(element("path", title, class_=f"line s{colour} d{colour}{minor}", d=d))
     label = f"Net benefit of acting on the probability of {section['of']}, by threshold"
     return framed(*parts, width=WIDTH, height=HEIGHT, label=label, class_="decision")
+
+
+def _band(thresholds: Sequence[float], arm: Mapping[str, Any], xs: Scale, ys: Scale) -> str:
+    """Return path data around a band, cut at the plot's lower edge."""
+    edges = list(zip(thresholds, arm["low"], arm["high"], strict=True))
+    around = [(xs(t), ys(max(high, ys.low))) for t, _, high in edges]
+    around += [(xs(t), ys(max(low, ys.low))) for t, low, _ in reversed(edges)]
+    return polyline(around) + "Z"
 
 
 def _visible(points: Iterable[tuple[float, float]], xs: Scale, ys: Scale) -> list[str]:

@@ -7,6 +7,8 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from featurebench.metrics import probability_bins
+
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 MAX_POINTS = 200
@@ -98,7 +100,7 @@ def calibration_curve(
     else:
         predicted = y_prob.max(axis=1)
         is_right, of = y_prob.argmax(axis=1) == y_true, "called class"
-    bins = np.minimum((predicted * N_BINS).astype(np.int64), N_BINS - 1)
+    bins = probability_bins(predicted, N_BINS)
     n = np.bincount(bins, minlength=N_BINS)
     used = n > 0
     mean = np.bincount(bins, predicted, N_BINS)[used] / n[used]

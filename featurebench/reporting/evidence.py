@@ -14,8 +14,9 @@ from featurebench.reporting.bands import MAX_UNITS, mean_curves
 from featurebench.reporting.decision import decision_section
 from featurebench.reporting.gallery import gallery_section
 from featurebench.reporting.map import map_section
+from featurebench.reporting.operating import operating_section
 from featurebench.reporting.patients import patients_section
-from featurebench.reporting.reliability import reliability
+from featurebench.reporting.reliability import recalibration_section, reliability
 from featurebench.reporting.subgroups import subgroups_section
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def evidence_sections(
     arms: Sequence[Arm],
     replicas: Mapping[str, Sequence[RunResult]] | None = None,
     embedding_map: Mapping[str, Any] | None = None,
+    operating_point: Mapping[str, float] | None = None,
+    prevalence: float | None = None,
 ) -> dict[str, Any]:
     """Return the sections of the report that show what the numbers are made of.
 
@@ -67,23 +70,41 @@ def evidence_sections(
         By arm: its runs with other seeds.
     embedding_map
         As `map_section` takes it.
+    operating_point
+        The declared ``threshold`` on the second class's probability, if any.
+    prevalence
+        The declared share of the second class where the arms are to be used, if any.
 
     Returns
     -------
     dict
-        ``subgroups``, ``bands``, ``decision``, ``patients``, ``gallery``, ``map`` and ``pareto``;
-        None where there is nothing to show.
+        ``subgroups``, ``bands``, ``recalibration``, ``decision``, ``operating_point``,
+        ``patients``, ``gallery``, ``map`` and ``pareto``; None where there is nothing to show.
     """
     runs = _runs(comparison, results)
     cast = _cast(comparison, arms)
     design = Design.of(results, n_boot=RESAMPLES, seed=0)
     by_id = {arm["id"]: arm for arm in arms}
     lines = [(by_id[name], runs[name]) for name in cast.lines if name in runs]
+    complete = [(by_id[name], run) for name, run in runs.items() if name in by_id]
+    threshold = None if operating_point is None else operating_point["threshold"]
+    alpha = comparison.alpha
     pair = tuple(runs[name] for name in reversed(cast.leads) if name in runs)
     return {
         "subgroups": subgroups_section(comparison, [*cast.leads, *cast.others]),
-        "bands": _bands(design, lines, cast, results.classes, comparison.alpha),
-        "decision": decision_section(design, lines, results.classes),
+        "bands": _bands(design, lines, cast, results.classes, alpha),
+        "recalibration": recalibration_section(design, complete, results.classes, alpha=alpha),
+        "decision": decision_section(
+            design, lines, results.classes, leads=cast.leads, prevalence=prevalence, alpha=alpha
+        ),
+        "operating_point": operating_section(
+            design,
+            complete,
+            results.classes,
+            threshold=threshold,
+            prevalence=prevalence,
+            alpha=alpha,
+        ),
         "patients": _patients(design, pair, comparison.metric, replicas or {}),
         "gallery": gallery_section(arms, runs, results, manifest, cast.leads),
         "map": map_section(embedding_map, manifest),

@@ -33,6 +33,7 @@ METRIC_LABELS: Mapping[str, str] = {
 
 # A point between digits is a decimal point, where no number may be broken.
 _BREAKS = re.compile(r"([_+/·,=@]|(?<!\d)\.|\.(?!\d))")
+_NEGATIVE = re.compile(r"(?<![^\s(])-(?=[\d.])")
 _EMBEDDING = re.compile(r"^(?P<model>[^.@]+)(?P<tag>\.[^@]*)?(@[0-9a-f]{8}(?P<view>\..+)?)?$")
 
 
@@ -96,6 +97,14 @@ def difference(
 def minus(text: str) -> str:
     """Return a number's text with a true minus sign."""
     return text.replace("-", MINUS)
+
+
+def minus_signs(text: str) -> str:
+    """Return a text with a true minus sign before every negative number: ``−0.8 to +3.1``.
+
+    A hyphen within a word, a date or a power of ten stays.
+    """
+    return _NEGATIVE.sub(MINUS, text)
 
 
 def magnitude(value: float, metric: str) -> str:
@@ -200,6 +209,14 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         folds = f"{plan['n_folds']} folds × {plan['n_repeats']} repeats"
     group = f"grouped by {plan['group']}" if plan["group"] else "not grouped by patient"
     return f"{folds}, {group}"
+
+
+def prevalence_text(section: Mapping[str, Any]) -> str:
+    """Return the prevalence that numbers hold for: ``the prevalence of x in these tiles, 38 %``."""
+    share = f"{section['prevalence'] * 100:.3g} %"
+    if section["is_declared"]:
+        return f"the declared prevalence of {section['of']}, {share}"
+    return f"the prevalence of {section['of']} in these tiles, {share}"
 
 
 def percent(share: float) -> str:

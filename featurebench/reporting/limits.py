@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from featurebench.reporting.formats import counted, magnitude, metric_phrase
+from featurebench.reporting.operating import operating_limits
 
 
 def limits_of(summary: Mapping[str, Any]) -> list[str]:
@@ -15,6 +16,7 @@ def limits_of(summary: Mapping[str, Any]) -> list[str]:
         *_on_plan(summary["data"], summary["plan"]),
         *_on_arms(summary),
         *_on_differences(summary),
+        *operating_limits(summary),
     ]
 
 

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from featurebench.reporting import formats
 from featurebench.reporting.answer import split_verdict
 from featurebench.reporting.checklist import checklist_sentence
+from featurebench.reporting.glossary import words_in
 from featurebench.reporting.ledger import cost_columns
-from featurebench.reporting.ranking import ranked_arms
+from featurebench.reporting.operating import MEASURES
+from featurebench.reporting.ranking import in_order, ranked_arms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+GLOSSARY = "Glossary"
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
@@ -21,12 +24,13 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """Return the report in Markdown; text that came from outside is escaped.
 
     Verdict, setup, arms, differences, what limits them, audit, cost and the files come first, so
-    that a pull request shows them; what the experiment has besides follows.
+    that a pull request shows them; what the experiment has besides follows, and last the words that
+    it uses, explained.
     """
     sections = [
         f"# {plain(summary['experiment'])}",
         _verdict(summary["verdict"]),
-        plain(_setup(summary)),
+        f"{plain(_setup(summary))} ([{GLOSSARY}](#{GLOSSARY.lower()}))",
         _arms_table(summary),
         *_differences(summary),
         *_titled("Read with care", summary["caveats"]),
@@ -35,6 +39,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         _costs(summary),
         _failures(summary),
         _drift(summary),
+        *_operating_point(summary),
+        *_recalibration(summary),
         _bullets((summary["few_labels"] or {}).get("sentences", [])),
         *_ablations(summary),
         *_seeds(summary),
@@ -42,7 +48,14 @@ def markdown(summary: Mapping[str, Any]) -> str:
         _files(summary),
         _colophon(summary),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    text = "\n\n".join(section for section in sections if section)
+    return f"{formats.minus_signs(text)}\n\n{_glossary(text)}\n"
+
+
+def _glossary(text: str) -> str:
+    """Explain the words of a text, below a heading that the setup's line links to."""
+    lines = [f"- **{plain(word.name)}**: {plain(word.meaning)}" for word in words_in(text)]
+    return "\n".join([f"## {GLOSSARY}", "", *lines])
 
 
 def plain(text: object) -> str:
@@ -79,6 +92,41 @@ def _drift(summary: Mapping[str, Any]) -> str:
         return ""
     text = "Similarity of the last stage to the network before fine-tuning (CKA; 1: as it was)"
     return plain(f"{text}: {'; '.join(told)}.")
+
+
+def _operating_point(summary: Mapping[str, Any]) -> list[str]:
+    """Lay out what each arm does at the declared threshold."""
+    section = summary.get("operating_point")
+    if not section:
+        return []
+    title = f"At the declared threshold of {section['threshold']:g} on {section['of']}"
+    note = f"Tile level; PPV and NPV hold at {formats.prevalence_text(section)}."
+    return [_estimates(summary, section, title, MEASURES), plain(note)]
+
+
+def _recalibration(summary: Mapping[str, Any]) -> list[str]:
+    """Lay out calibration slope and intercept of the arms that the verdict is about."""
+    section = dict(summary.get("recalibration") or {})
+    if not section:
+        return []
+    drawn = (summary.get("bands") or {"calibration": []})["calibration"]
+    leads = {arm["id"] for arm in drawn}
+    section |= {"arms": [arm for arm in section["arms"] if arm["id"] in leads]}
+    names = {"slope": "Slope (1 is right)", "intercept": "Intercept (0 is right)"}
+    title = f"Calibration, {section['of']}"
+    return [_estimates(summary, section, title, names)]
+
+
+def _estimates(
+    summary: Mapping[str, Any], section: Mapping[str, Any], title: str, names: Mapping[str, str]
+) -> str:
+    """Lay out a section's estimates, an arm a row."""
+    level = formats.percent(1 - summary["metric"]["alpha"])
+    rows = [
+        [plain(arm["label"]), *(formats.estimate(**_ends(arm[name])) for name in names)]
+        for arm in in_order(ranked_arms(summary), section["arms"])
+    ]
+    return _table([f"{plain(title)} ({level} CI)", *names.values()], rows)
 
 
 def _files(summary: Mapping[str, Any]) -> str:

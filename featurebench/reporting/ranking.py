@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Summary = Mapping[str, Any]
@@ -18,6 +18,12 @@ def ranked_arms(summary: Summary) -> list[Arm]:
         return (value is None, 0.0 if value is None else -sign * value)
 
     return sorted(summary["arms"], key=key)
+
+
+def in_order(arms: Sequence[Arm], rows: Sequence[Arm]) -> list[Arm]:
+    """Return a section's rows in the order of the arms, each with what is known of its arm."""
+    by_id = {row["id"]: row for row in rows}
+    return [{**arm, **by_id[arm["id"]]} for arm in arms if arm["id"] in by_id]
 
 
 def better_sign(summary: Summary) -> int:

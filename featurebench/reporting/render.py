@@ -19,10 +19,12 @@ from featurebench.reporting.checksums import write_checksums
 from featurebench.reporting.confusion import tiles_shown
 from featurebench.reporting.evidence_figures import evidence_figures
 from featurebench.reporting.figures import figures
+from featurebench.reporting.glossary import read_text, typeset, words_in
 from featurebench.reporting.latex import latex_files
 from featurebench.reporting.ledger import cost_columns
 from featurebench.reporting.markdown import markdown
-from featurebench.reporting.ranking import ranked_arms
+from featurebench.reporting.operating import MEASURES
+from featurebench.reporting.ranking import in_order, ranked_arms
 from featurebench.reporting.svg_files import svg_files
 from featurebench.reporting.tables import (
     arms_csv,
@@ -55,6 +57,8 @@ FILTERS = (
     formats.metric_label,
     formats.metric_phrase,
     formats.plan_text,
+    formats.prevalence_text,
+    in_order,
 )
 
 
@@ -95,20 +99,25 @@ def write_report(summary: Mapping[str, Any], folder: Path) -> Path:
 
 
 def render_html(summary: Mapping[str, Any]) -> str:
-    """Return the report as one HTML document that loads nothing from elsewhere."""
-    return render_page(
-        "report.html.j2",
-        s=summary,
-        verdict=split_verdict(summary["verdict"]),
-        arms=ranked_arms(summary),
-        ledger=cost_columns(ranked_arms(summary)),
-        labels={arm["id"]: arm["label"] for arm in summary["arms"]},
-        figures=figures(summary),
-        evidence=evidence_figures(summary),
-        tiles_shown=tiles_shown(summary.get("gallery")),
-        settings=yaml.safe_dump(summary["settings"], sort_keys=False, allow_unicode=True),
-        provenance=list(flatten(summary["provenance"])),
-    )
+    """Return the report as one HTML document that loads nothing from elsewhere.
+
+    It is rendered twice: the second time with the glossary of the words that the first one has.
+    """
+    shown: dict[str, Any] = {
+        "s": summary,
+        "verdict": split_verdict(summary["verdict"]),
+        "arms": ranked_arms(summary),
+        "ledger": cost_columns(ranked_arms(summary)),
+        "labels": {arm["id"]: arm["label"] for arm in summary["arms"]},
+        "figures": figures(summary),
+        "evidence": evidence_figures(summary),
+        "measures": MEASURES,
+        "tiles_shown": tiles_shown(summary.get("gallery")),
+        "settings": yaml.safe_dump(summary["settings"], sort_keys=False, allow_unicode=True),
+        "provenance": list(flatten(summary["provenance"])),
+    }
+    words = words_in(read_text(render_page("report.html.j2", words=[], **shown)))
+    return typeset(render_page("report.html.j2", words=words, **shown), words)
 
 
 def render_page(template: str, **shown: object) -> str:

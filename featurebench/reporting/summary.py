@@ -130,6 +130,7 @@ def summarize(
         arms=summary["arms"],
         replicas=replicas,
         embedding_map=embedding_map,
+        **_declared(settings),
     )
     summary["audit"] = audit_section(audit, manifest=manifest, plan=plan, frozen=frozen)
     summary["limits"] = limits_of(summary)
@@ -153,6 +154,11 @@ def json_ready(value: object) -> Json:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _declared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    declared = settings.get("compare") or {}
+    return {key: declared.get(key) for key in ("operating_point", "prevalence")}
 
 
 def _metric(comparison: Comparison) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from featurebench.reporting.formats import minus_signs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -30,8 +32,10 @@ def element(name: str, *children: str, **attributes: str | Number | None) -> Mar
 
 
 def join(children: Iterable[str]) -> Markup:
-    """Concatenate children, escaping those that are plain text."""
-    return Markup("").join(children)
+    """Concatenate children; those that are plain text are escaped, with true minus signs."""
+    return Markup("").join(
+        child if isinstance(child, Markup) else minus_signs(child) for child in children
+    )
 
 
 def fluid(*children: str, height: Number, label: str, class_: str) -> Markup:

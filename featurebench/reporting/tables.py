@@ -29,6 +29,8 @@ def arms_csv(summary: Mapping[str, Any]) -> str:
             "stored_bytes": arm["stored"]["bytes"],
             **{f"amortised_{key}": arm["amortised_cost"][key] for key in _SHARED},
             "amortised_stored_bytes": arm["stored"]["amortised_bytes"],
+            **_of_section(summary["recalibration"], arm["id"], "calibration_"),
+            **_of_section(summary["operating_point"], arm["id"], "operating_"),
         }
         for arm in summary["arms"]
     ]
@@ -86,6 +88,14 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
         inner = value.items() if isinstance(value, Mapping) else ()
         flat |= {f"{key}_{name}": item for name, item in inner} if inner else {key: value}
     return flat
+
+
+def _of_section(section: Mapping[str, Any] | None, arm_id: str, prefix: str) -> dict[str, Any]:
+    """Return an arm's estimates of a section, each with its interval."""
+    arms = [] if section is None else section["arms"]
+    found: Mapping[str, Any] = next((arm for arm in arms if arm["id"] == arm_id), {})
+    estimates = {name: each for name, each in found.items() if isinstance(each, Mapping)}
+    return _flat_metrics(estimates, prefix)
 
 
 def _flat_metrics(metrics: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, Any]:

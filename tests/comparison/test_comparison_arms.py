@@ -76,6 +76,15 @@ def test_patients_are_scored_on_their_mean_probabilities(cohort: Cohort) -> None
     assert (found.value, found.ci_high) == pytest.approx((interval.value, interval.ci_high))
 
 
+def test_brier_score_above_one_lies_in_its_interval() -> None:
+    results = draw_results([arm("a", signal=-1.5)], Cohort(n_classes=3))
+    design = Design.of(results, n_boot=400, seed=0)
+    samples = sample_scores(design, results.runs[0], "brier")
+    found = estimate(design.resamples, samples, "brier", n_units=design.n_units, alpha=0.05)
+    assert 1 < found.value < found.ci_high < 2
+    assert found.ci_low < found.value
+
+
 def test_sizes_of_test_and_training_sets(cohort: Cohort) -> None:
     design = Design.of(draw_results([arm("a")], cohort), n_boot=1, seed=0)
     n_test = n_train = 0

@@ -384,7 +384,8 @@ def test_a_large_clean_study_of_two_arms_has_no_caveat() -> None:
         (Cohort(n_patients=16), "Only 16 patients were tested"),
         (Cohort(known_patients=False), "No patients are known, so every tile counts"),
         (Cohort(n_repeats=1), "Every contrast rests on a single repeat"),
-        (Cohort(mixed_patients=3), "3 of 24 patients have tiles of more than one class"),
+        (Cohort(mixed_patients=3), "3 of 24 patients have tiles of more than one class and are"),
+        (Cohort(mixed_patients=1), "1 of 24 patients has tiles of more than one class and is left"),
         (Cohort(n_folds=2), "With two folds every arm is trained on half of the cohort only."),
         (Cohort(), "2 arms are tested against the reference, the primary one apart, and"),
         (

@@ -280,6 +280,11 @@ def test_a_p_value_lies_on_its_side_of_alpha_in_print_too(p: float, alpha: float
     assert shown == pytest.approx(p, abs=0.005 + 1e-9)
 
 
+@pytest.mark.parametrize(("number", "text"), [(0, "0 folds"), (1, "1 fold"), (12, "12 folds")])
+def test_one_is_no_plural(number: int, text: str) -> None:
+    assert wording.counted(number, "fold") == text
+
+
 def test_the_dummy_is_never_named_among_the_other_arms() -> None:
     dummy = make_contrast(ENDS["loss"], arm_a=DUMMY, primary=False, outcome="worse")
     assert other_sentences(in_words(make_comparison(None, dummy))) == ()

@@ -17,6 +17,7 @@ from report_cases import draw_case
 
 from featurebench.reporting import write_report
 from featurebench.reporting.answer import split_verdict
+from featurebench.reporting.formats import minus_signs
 from featurebench.reporting.markdown import markdown, plain
 from featurebench.reporting.render import flatten, render_html
 from featurebench.reporting.tables import inert, to_csv
@@ -195,6 +196,37 @@ class TestHtml:
         labels = {str(a["aria-labelledby"]) for _, a in page.elements if "aria-labelledby" in a}
         assert targets | labels <= set(ids)
 
+    def test_negative_numbers_have_a_minus_sign_in_text_only(
+        self, summary: dict[str, Any], page: Page, tmp_path: Path
+    ) -> None:
+        assert "CI −0.8 to +3.1" in page.text
+        assert not re.findall(r"(?<![^\s(])-[\d.]", page.text)
+        write_report(summary, tmp_path)
+        assert "CI -0.8 to +3.1" in (tmp_path / "report.json").read_text(encoding="utf-8")
+        for name in ("arms.csv", "comparisons.csv", "scores.csv", "subgroups.csv"):
+            assert "−" not in (tmp_path / name).read_text(encoding="utf-8")
+        values = [row["calibration_intercept_ci_low"] for row in rows_of(tmp_path / "arms.csv")]
+        assert min(map(float, values)) < 0
+
+    def test_sections_on_what_was_declared(self, summary: dict[str, Any], tmp_path: Path) -> None:
+        assert 'id="operating-point"' not in render_html(summary)
+        case = draw_case(tmp_path / "tiles")
+        case.settings["compare"] |= {"operating_point": {"threshold": 0.35}, "prevalence": 0.1}
+        made = case.summary()
+        text = Page(render_html(made)).text
+        assert "a tile is called malignant where its probability reaches 0.35." in text
+        assert text.count("at the declared prevalence of malignant, 10 %.") == 2
+        write_report(made, tmp_path / "report")
+        first = rows_of(tmp_path / "report" / "arms.csv")[0]
+        expected = made["operating_point"]["arms"][0]["sensitivity"]
+        assert float(first["operating_sensitivity_ci_low"]) == expected["ci_low"]
+
+    def test_prevalence_of_the_cohort_is_said_to_be_that(
+        self, summary: dict[str, Any], page: Page
+    ) -> None:
+        share = 100 * summary["decision"]["cohort_prevalence"]
+        assert f"at the prevalence of malignant in these tiles, {share:.3g} %." in page.text
+
     def test_landmarks_language_and_alternatives(self, page: Page) -> None:
         assert page.of("html") == [{"lang": "en"}]
         for tag in ("header", "nav", "main", "footer", "h1"):
@@ -211,7 +243,7 @@ class TestHtml:
         headline, rest = split_verdict(summary["verdict"])
         said = (headline, rest, *summary["others"], *summary["caveats"], *summary["limits"])
         for sentence in said:
-            assert sentence in page.text
+            assert minus_signs(sentence) in page.text
         assert (
             f"{summary['data']['n_tiles']} tiles · 40 patients · 2 classes · 5 folds × 2 repeats"
             in page.text
@@ -334,17 +366,19 @@ class TestMarkdown:
         assert "| Difference from logistic" in text
         assert "no external cohort" in text
         assert summary["plan"]["id"] in text
-        assert len(text.splitlines()) < 70
+        report, _, glossary = text.partition("\n## Glossary\n")
+        assert len(report.splitlines()) < 70
+        assert len(glossary.splitlines()) < 30
 
     def test_tables_have_as_many_cells_in_every_line(self, summary: dict[str, Any]) -> None:
         made = copy.deepcopy(summary)
         made["arms"][0]["label"] = "a | b"
         tables = re.findall(r"(?:^\|.*\n)+", markdown(made), re.MULTILINE)
-        assert len(tables) == 3
+        assert len(tables) == 4
         for table in tables:
             found = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
             assert len(found) == 1
-            assert min(found) >= 5
+            assert min(found) >= 4
 
     def test_failures_are_named(self, summary: dict[str, Any]) -> None:
         failure = {"arm": "net+full", "kind": "finetune", "error": "out of memory"}

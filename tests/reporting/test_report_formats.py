@@ -195,3 +195,26 @@ def test_size(value: int | None, text: str) -> None:
 )
 def test_energy(value: float | None, text: str) -> None:
     assert formats.energy(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "set_in_type"),
+    [
+        ("-0.8 to +3.1 (-.5)", "−0.8 to +3.1 (−.5)"),
+        ("2026-11-23, non-inferior, 1e-7, tile-12, - 5, a-1", None),
+    ],
+)
+def test_minus_signs_stand_before_negative_numbers_only(text: str, set_in_type: str | None) -> None:
+    assert formats.minus_signs(text) == (text if set_in_type is None else set_in_type)
+
+
+@pytest.mark.parametrize(
+    ("is_declared", "text"),
+    [
+        (True, "the declared prevalence of tumour, 2.5 %"),
+        (False, "the prevalence of tumour in these tiles, 2.5 %"),
+    ],
+)
+def test_prevalence_says_whose_it_is(is_declared: bool, text: str) -> None:
+    section = {"of": "tumour", "prevalence": 0.025, "is_declared": is_declared}
+    assert formats.prevalence_text(section) == text

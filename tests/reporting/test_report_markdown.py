@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report_cases import draw_case
+from report_cases import ReportCase, draw_case
 
 from featurebench.reporting.markdown import markdown
 from featurebench.reporting.render import write_report
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return draw_case(tmp_path_factory.mktemp("markdown"), repeats=2).summary()
+def case(tmp_path_factory: pytest.TempPathFactory) -> ReportCase:
+    return draw_case(tmp_path_factory.mktemp("markdown"), repeats=2)
+
+
+@pytest.fixture(scope="module")
+def summary(case: ReportCase) -> dict[str, Any]:
+    return case.summary()
 
 
 def with_audit(summary: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +63,10 @@ def test_parts_stand_in_their_order(summary: dict[str, Any]) -> None:
         "**Not shown**",
         "| Cost (",
         "Similarity of the last stage",
+        "| Calibration, malignant",
         "Files: ",
         "Plan ",
+        "## Glossary",
     ]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
@@ -93,7 +101,7 @@ def test_undefined_drift_is_left_out(summary: dict[str, Any]) -> None:
 def test_links_lead_to_files_that_are_written(summary: dict[str, Any], tmp_path: Path) -> None:
     write_report(summary, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)]+)\)", text)
+    links = re.findall(r"\]\(([^)#]+)\)", text)
     assert len(links) >= 8
     assert all((tmp_path / link).exists() for link in links)
     assert "answered" in text
@@ -105,7 +113,7 @@ def test_single_arm_links_to_no_table_of_differences(
     made = summary | {"arms": summary["arms"][:1], "comparisons": [], "subgroups": None}
     write_report(made, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert all((tmp_path / link).exists() for link in re.findall(r"\]\(([^)]+)\)", text))
+    assert all((tmp_path / link).exists() for link in re.findall(r"\]\(([^)#]+)\)", text))
 
 
 def test_barred_comparison_says_so_first(summary: dict[str, Any]) -> None:
@@ -118,3 +126,45 @@ def test_hostile_verdict_stays_text(summary: dict[str, Any]) -> None:
     text = markdown(summary | {"verdict": "**It** <b>is</b> so. [x](javascript:y) Too."})
     assert "<b>" not in text
     assert "](javascript" not in text.replace("\\]", "")
+
+
+def test_calibration_is_of_the_arms_that_the_verdict_is_about(summary: dict[str, Any]) -> None:
+    text = markdown(summary)
+    rows = text.partition("| Calibration, malignant")[2].partition("\n\n")[0].splitlines()[2:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == [
+        "fine-tune, full · tf\\_efficientnet\\_lite0",
+        "logistic · tf\\_efficientnet\\_lite0",
+    ]
+    for row in rows:
+        assert re.fullmatch(r"(−?\d\.\d{3} \([^)]+\)( \| )?){2} ?\|?", row.split(" | ", 1)[1])
+
+
+def test_operating_point_is_there_where_one_was_declared(
+    case: ReportCase, summary: dict[str, Any]
+) -> None:
+    assert "Sensitivity" not in markdown(summary)
+    declared = {"operating_point": {"threshold": 0.35}, "prevalence": 0.1}
+    settings = case.settings | {"compare": case.settings["compare"] | declared}
+    found = replace(case, settings=settings).summary()
+    text = markdown(found)
+    head = "| At the declared threshold of 0.35 on malignant (95 % CI) | Sensitivity | Specificity"
+    assert head in text
+    assert "PPV and NPV hold at the declared prevalence of malignant, 10 %." in text
+    assert "No operating point" in markdown(summary)
+    assert "No operating point" not in text
+
+
+def test_words_are_explained_and_linked_to(summary: dict[str, Any]) -> None:
+    text = markdown(summary)
+    assert "([Glossary](#glossary))" in text
+    words = re.findall(r"^- \*\*(.+?)\*\*: ", text.partition("## Glossary")[2], re.MULTILINE)
+    assert {"arm", "pp", "probe", "dummy", "Holm", "primary contrast"} <= set(words)
+    assert "net benefit" not in words
+    assert words == sorted(words, key=str.lower)
+
+
+def test_negative_numbers_have_a_minus_sign(summary: dict[str, Any]) -> None:
+    assert "CI -0.8 to +3.1" in summary["verdict"]
+    text = markdown(summary)
+    assert "CI −0.8 to +3.1" in text
+    assert "2026-11-23T01:03:49Z" in text
