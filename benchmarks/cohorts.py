@@ -13,17 +13,19 @@ test set, sites.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from featurebench.results import Cost, ResultsTable, RunResult
 
+if TYPE_CHECKING:
+    from benchmarks.scenarios import Scenario
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Group = Literal["patient_id", "site"]
 
 N_FEATURES = 16
 PATIENT_SD, SITE_SD = 0.6, 1.0
@@ -37,175 +39,6 @@ FOLDS = 5
 LOG_TILES, LOG_TILES_SD, FEWEST_TILES, MOST_TILES = np.log(17), 1.2, 1, 200
 # The smaller, the fewer patients have tiles of a rare class.
 CONCENTRATION = 4.0
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What a study is drawn from.
-
-    Parameters
-    ----------
-    name, told
-        Short name, and what it stands for.
-    classes
-        Patients of each class or, where patients are ``mixed``, the relative number of tiles.
-    n_patients
-        Patients, where they are mixed.
-    n_tiles
-        Tiles of each patient; None for log-normal numbers from 1 to 200 with a median of 17.
-    mixed
-        Whether a patient has tiles of several classes; else one label for all.
-    shift
-        Distance between the classes in the features that tell them, for each encoder.
-    training_noise
-        Spread of what each training adds to the weights, relative to their size, for each arm.
-    patient_correlation
-        Of a patient's effects on the two encoders.
-    noise_df
-        Degrees of freedom of the tiles' noise; infinite for Gaussian noise.
-    wrong
-        Share of the patients whose labels are permuted: among them or, where they are mixed,
-        within each.
-    n_sites
-        Sites with an effect of their own on every tile; 0 for none.
-    group
-        What folds keep together.
-    holdout
-        Whether there is one test set, half of the patients of each class, and no cross-validation.
-    known
-        Whether it is known which tiles are of one patient. Folds then keep nothing together.
-    null
-        Whether both arms are equally good on average.
-    """
-
-    name: str
-    told: str
-    classes: tuple[int, ...] = (30, 30)
-    n_patients: int = 60
-    n_tiles: int | None = 10
-    mixed: bool = False
-    shift: tuple[float, float] = (0.45, 0.45)
-    training_noise: tuple[float, float] = (0.0, 0.0)
-    patient_correlation: float = 0.5
-    noise_df: float = np.inf
-    wrong: float = 0.0
-    n_sites: int = 0
-    group: Group = "patient_id"
-    holdout: bool = False
-    known: bool = True
-    null: bool = True
-
-    @property
-    def textbook(self) -> bool:
-        """Whether patients have equally many tiles and no label is wrong."""
-        return self.n_tiles is not None and not self.wrong
-
-
-def _real(name: str, told: str, **changed: object) -> Scenario:
-    """Describe a cohort with unequal patients, heavy-tailed noise and wrong labels."""
-    plain = Scenario(
-        name, told, n_tiles=None, patient_correlation=0.7, noise_df=4.0, wrong=0.1, shift=(0.9, 0.9)
-    )
-    return replace(plain, **changed)  # type: ignore[arg-type]
-
-
-_RARE, _MIXED = (5, 11, 44), (1, 5, 20)
-
-TEXTBOOK = (
-    Scenario("N1", "60 patients, both classes in each", classes=(1, 1), mixed=True),
-    Scenario("N2", "60 patients, one label each"),
-    Scenario("N3", "24 patients, one label each", classes=(12, 12)),
-    Scenario("N4", "200 patients, one label each", classes=(100, 100), n_tiles=20),
-    Scenario("N5", "as N2, both trainings noisy", training_noise=(0.5, 0.5)),
-    Scenario("N6", "400 patients of one tile", classes=(200, 200), n_tiles=1),
-    Scenario(
-        "N7",
-        "as N2, only the fine-tune noisy, equal on average",
-        shift=(0.45, 0.5),
-        training_noise=(0.0, 0.5),
-    ),
-)
-REAL = (
-    _real("R20", "20 patients, three classes mixed", classes=_MIXED, n_patients=20, mixed=True),
-    _real("R60", "60 patients, three classes mixed", classes=_MIXED, mixed=True),
-    _real("L60", "60 patients, one label each, 5:11:44", classes=_RARE),
-    _real("L30", "30 patients, one label each, 5:8:17", classes=(5, 8, 17)),
-    _real("B60", "60 patients, two classes, 30:30", shift=(0.45, 0.45)),
-    _real("B20", "20 patients, two classes, 10:10", classes=(10, 10), shift=(0.45, 0.45)),
-    _real(
-        "I60", "60 patients of 17 tiles, 48:12", classes=(48, 12), n_tiles=17, shift=(0.45, 0.45)
-    ),
-    _real("H60", "one test set of 5:11:44 patients", classes=(10, 22, 88), holdout=True),
-    _real("H30", "one test set of 2:5:23 patients", classes=(4, 10, 46), holdout=True),
-    _real(
-        "HN60",
-        "as H60, both trainings noisy",
-        classes=(10, 22, 88),
-        holdout=True,
-        training_noise=(0.5, 0.5),
-    ),
-    _real("S6", "six sites, folds by site", n_sites=6, group="site", shift=(0.45, 0.45)),
-    _real("S6p", "six sites, folds by patient", n_sites=6, shift=(0.45, 0.45)),
-    _real("S3p", "three sites, folds by patient", n_sites=3, shift=(0.45, 0.45)),
-    _real("U60", "as B60, patients unknown", known=False, shift=(0.45, 0.45)),
-)
-POWER = (
-    Scenario(
-        "P1",
-        "as N1, the fine-tune better",
-        classes=(1, 1),
-        mixed=True,
-        shift=(0.45, 0.472),
-        null=False,
-    ),
-    Scenario("P2", "as N2, the fine-tune better", shift=(0.45, 0.55), null=False),
-    Scenario(
-        "P4",
-        "as N4, the fine-tune better",
-        classes=(100, 100),
-        n_tiles=20,
-        shift=(0.45, 0.497),
-        null=False,
-    ),
-    Scenario(
-        "P7",
-        "as N7, the fine-tune better",
-        shift=(0.45, 0.588),
-        training_noise=(0.0, 0.5),
-        null=False,
-    ),
-    _real(
-        "PR20",
-        "as R20, the fine-tune better",
-        classes=_MIXED,
-        n_patients=20,
-        mixed=True,
-        shift=(0.9, 1.35),
-        null=False,
-    ),
-    _real(
-        "PR60",
-        "as R60, the fine-tune better",
-        classes=_MIXED,
-        mixed=True,
-        shift=(0.9, 1.2),
-        null=False,
-    ),
-    _real("PL60", "as L60, the fine-tune better", classes=_RARE, shift=(0.9, 1.3), null=False),
-    _real("PB60", "as B60, the fine-tune better", shift=(0.45, 0.6), null=False),
-    _real(
-        "PI60",
-        "as I60, the fine-tune better",
-        classes=(48, 12),
-        n_tiles=17,
-        shift=(0.45, 0.6),
-        null=False,
-    ),
-    _real(
-        "PS6", "as S6, the fine-tune better", n_sites=6, group="site", shift=(0.45, 0.8), null=False
-    ),
-)
-SCENARIOS = (*TEXTBOOK, *REAL, *POWER)
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,23 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats as scipy_stats
 from threadpoolctl import threadpool_limits
 
-from benchmarks.cohorts import SCENARIOS, Scenario, Study, draw_study
+from benchmarks.cohorts import Study, draw_study
 from benchmarks.machine import machine_facts
+from benchmarks.scenarios import SCENARIOS, Scenario
 from featurebench.comparison.arms import BY_CLASS, estimate, sample_scores
 from featurebench.comparison.barred import bars
 from featurebench.comparison.contrasts import Declared, contrast_arms
 from featurebench.comparison.design import Design
 from featurebench.comparison.evidence import fold_scores
-from featurebench.comparison.rates import FILE
+from featurebench.comparison.rates import FILE, ON_TILES, in_per_cent, rule_sentence, scenarios
 from featurebench.stats import (
     clustered_mcnemar,
     delong,
@@ -54,9 +56,9 @@ METRICS = {"balanced_accuracy": 0.02, "roc_auc": 0.01}
 REPEATS = (10, 3, 1)
 RULE = "claim rule"
 CHUNK = 10
+START, END = "<!-- error rates: python -m benchmarks.error_rates -->", "<!-- end -->"
 # Of tests that need the differences of single folds or tiles, those on the cohorts of textbooks.
 NAIVE_10, NAIVE_1 = "naive paired t, 10 x 5 folds", "naive paired t, 1 x 5 folds"
-ON_TILES = "McNemar mid-p, or DeLong, on tiles"
 CLUSTERED = "clustered McNemar (Obuchowski), 1 repeat"
 
 
@@ -255,6 +257,103 @@ def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
     return {name: round(share, 4) for name, share in shares.items()}
 
 
+def cohort_table(*, null: bool) -> str:
+    """Lay out what the claim rule and its tests do on each cohort, as Markdown.
+
+    Per cent, balanced accuracy / ROC AUC. A second line of a cohort is that with tiles weighed
+    alike, where a comparison would weigh patients alike by itself.
+    """
+    head = ["cohort", "rule 10 x 5", "3 x 5", "1 x 5", "over units, 10", "1", "over folds, 10"]
+    head += ["interval of difference", "of score, 10", "1"] if null else ["true difference"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---|" * (len(head) - 1)]
+    for name, each in scenarios().items():
+        if each["null"] != null:
+            continue
+        for also in ("", ", tiles weighed"):
+            found = [each[metric] for metric in METRICS]
+            cells = [_both(found, "rejected", f"{RULE}, {n} x 5 folds{also}") for n in REPEATS]
+            one_set = "one test set" in " ".join(found[0]["rejected"])
+            last = "one test set" if one_set else "1 x 5 folds"
+            cells += [
+                _both(found, "rejected", f"t over units, 10 x 5 folds{also}"),
+                _both(found, "rejected", f"t over units, {last}{also}"),
+                _both(found, "rejected", f"corrected t, 10 x 5 folds{also}"),
+            ]
+            first = last if one_set else "10 x 5 folds"
+            if null:
+                cells += [
+                    _both(found, "coverage", f"{what}, {folds}{also}")
+                    for what, folds in (("difference", first), ("score", first), ("score", last))
+                ]
+            else:
+                cells.append(" / ".join(f"{100 * each['difference']:+.1f}" for each in found))
+            if set(cells[:6]) == {"-"}:
+                continue
+            if all(
+                each["outcomes"].get(f"{RULE}, {first}{also}") == {"not claimed": 1}
+                for each in found
+            ):
+                cells[:3] = ["nothing claimed", *cells[1:3]]
+            lines.append(f"| {name + also} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_table() -> str:
+    """Lay out the type I errors of the literature's tests on the cohorts of textbooks."""
+    shown = {n: each for n, each in scenarios().items() if each["null"] and each["textbook"]}
+    known = dict.fromkeys(
+        test
+        for each in shown.values()
+        for test in each["balanced_accuracy"]["rejected"]
+        if not test.startswith((RULE, "t over units", "corrected t"))
+    )
+    lines = ["| test | " + " | ".join(shown) + " |", "|---|" + "---|" * len(shown)]
+    for test in known:
+        cells = [
+            _both([each[metric] for metric in METRICS], "rejected", test) for each in shown.values()
+        ]
+        lines.append(f"| {test} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _both(found: Sequence[Mapping[str, Any]], kind: str, name: str) -> str:
+    shares = [each[kind].get(name) for each in found]
+    shown = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
+    return "-" if set(shown) == {"-"} else " / ".join(shown)
+
+
+def write_documents() -> None:
+    """Put what was measured into README and docs/statistics.md, between their markers."""
+    root = Path(__file__).parents[1]
+    legend = "; ".join(f"{name}: {each['told']}" for name, each in scenarios().items())
+    sizes = sorted({(each["null"], each["studies"]) for each in scenarios().values()})
+    studies = " and ".join(str(n) for n in dict.fromkeys(n for _, n in reversed(sizes)))
+    naive = in_per_cent(NAIVE_10)
+    texts = {
+        "README.md": f"{rule_sentence()} The paired t over the same 50 folds did so {naive}.",
+        "docs/statistics.md": "\n\n".join(
+            [
+                f"{rule_sentence()} The paired t over the same 50 folds did so {naive}.",
+                f"Cohorts: {legend}. Studies of each: {studies} (equally good arms first).",
+                "Equally good arms:",
+                cohort_table(null=True),
+                "The fine-tune better:",
+                cohort_table(null=False),
+                "Tests of the literature, equally good arms, cohorts of textbooks:",
+                test_table(),
+            ]
+        ),
+    }
+    for name, text in texts.items():
+        file = root / name
+        whole = file.read_text(encoding="utf-8")
+        before, start, rest = whole.partition(START)
+        _, end, after = rest.partition(END)
+        if not end:
+            raise SystemExit(f"{name} lacks the markers {START} and {END}")
+        file.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Run the scenarios asked for, and print or keep what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
@@ -263,7 +362,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=None, help="names of scenarios")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="keep what was found in the package")
+    parser.add_argument("--documents", action="store_true", help="only rewrite the documents")
     options = parser.parse_args()
+    if options.documents:
+        write_documents()
+        return
     whole = json.loads(FILE.read_text(encoding="utf-8"))["scenarios"] if FILE.exists() else {}
     for scenario in SCENARIOS:
         if options.only and scenario.name not in options.only:
@@ -277,6 +380,9 @@ def main() -> None:
                 json.dumps({"machine": machine_facts(), "scenarios": kept}, indent=1) + "\n",
                 encoding="utf-8",
             )
+    if options.write:
+        scenarios.cache_clear()
+        write_documents()
 
 
 if __name__ == "__main__":

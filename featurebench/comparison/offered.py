@@ -14,6 +14,7 @@ from featurebench.comparison import wording
 from featurebench.comparison.offered_arms import EACH_ARM, OVER_ARMS
 from featurebench.comparison.offered_model import OfferedTest
 from featurebench.comparison.offered_pairs import PAIRS, Material
+from featurebench.comparison.rates import ON_TILES, in_per_cent
 from featurebench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _POOLED = (
     "It ranks the probabilities of all folds together, although each fold has its own model "
     "(Airola et al. 2011)"
 )
+_CALLS, _RANKS = ("balanced_accuracy",), ("roc_auc",)
 _EQUALLY_GOOD = "In simulated studies of two arms that were equally good"
 OFFERED: Mapping[str, OfferedTest] = {
     test.name: test
@@ -52,8 +54,9 @@ OFFERED: Mapping[str, OfferedTest] = {
             "paired_t",
             "Paired t over folds",
             "folds",
-            f"{_OVERLAP}. {_EQUALLY_GOOD} it gave p < 0.05 in 49 to 61 % with 10 repeats of 5 "
-            "folds, and in 5 to 9 % with one repeat.",
+            f"{_OVERLAP}. {_EQUALLY_GOOD} it gave p < 0.05 "
+            f"{in_per_cent('naive paired t, 10 x 5 folds')} with 10 repeats of 5 folds, and "
+            f"{in_per_cent('naive paired t, 1 x 5 folds')} with one repeat.",
         ),
         OfferedTest(
             "anova",
@@ -66,7 +69,8 @@ OFFERED: Mapping[str, OfferedTest] = {
             "wilcoxon",
             "Wilcoxon over folds",
             "folds",
-            f"{_OVERLAP}. {_EQUALLY_GOOD} it gave p < 0.05 in 48 to 60 % with 10 repeats of 5 "
+            f"{_OVERLAP}. {_EQUALLY_GOOD} it gave p < 0.05 "
+            f"{in_per_cent('Wilcoxon, 10 x 5 folds')} with 10 repeats of 5 "
             "folds; with one repeat of 5 its p-value cannot fall below 0.0625.",
         ),
         OfferedTest(
@@ -74,21 +78,21 @@ OFFERED: Mapping[str, OfferedTest] = {
             "5x2cv t",
             "folds",
             f"{_HALVES}, and its numerator is the first of ten differences. {_EQUALLY_GOOD} it "
-            "gave p < 0.05 in 5 to 26 %, most often with few patients.",
+            f"gave p < 0.05 {in_per_cent('5x2cv t')}, most often with few patients.",
         ),
         OfferedTest(
             "five_by_two_f",
             "5x2cv F",
             "folds",
-            f"{_HALVES}. {_EQUALLY_GOOD} it gave p < 0.05 in 6 to 36 %, most often with few "
-            "patients.",
+            f"{_HALVES}. {_EQUALLY_GOOD} it gave p < 0.05 {in_per_cent('5x2cv F')}, most often "
+            "with few patients.",
         ),
         OfferedTest(
             "mcnemar",
             "McNemar on tiles",
             "tiles",
-            f"{_SHARED_PATIENTS}. {_EQUALLY_GOOD} its mid-p was below 0.05 in 11 to 49 % with "
-            "several tiles a patient, and in 7 % with one.",
+            f"{_SHARED_PATIENTS}. {_EQUALLY_GOOD} its mid-p was below 0.05 "
+            f"{in_per_cent(ON_TILES, metrics=_CALLS)}, least often with one tile a patient.",
         ),
         OfferedTest(
             "cochran_q",
@@ -100,21 +104,22 @@ OFFERED: Mapping[str, OfferedTest] = {
             "clustered_mcnemar",
             "Clustered McNemar",
             "patients",
-            f"{_FITTED_MODELS}. {_EQUALLY_GOOD} the form by Obuchowski gave p < 0.05 in 6 to 8 %.",
+            f"{_FITTED_MODELS}. {_EQUALLY_GOOD} the form by Obuchowski gave p < 0.05 "
+            f"{in_per_cent('clustered McNemar (Obuchowski), 1 repeat', metrics=_CALLS)}.",
         ),
         OfferedTest(
             "delong",
             "DeLong on tiles",
             "tiles",
-            f"{_SHARED_PATIENTS}. {_POOLED}. {_EQUALLY_GOOD} it gave p < 0.05 in 14 to 57 % with "
-            "several tiles a patient, and in 7 % with one.",
+            f"{_SHARED_PATIENTS}. {_POOLED}. {_EQUALLY_GOOD} it gave p < 0.05 "
+            f"{in_per_cent(ON_TILES, metrics=_RANKS)}, least often with one tile a patient.",
         ),
         OfferedTest(
             "obuchowski",
             "Clustered ROC AUC (Obuchowski)",
             "patients",
-            f"{_FITTED_MODELS}. {_POOLED}. {_EQUALLY_GOOD} the t-test over patients on the ROC AUC "
-            "of one repeat gave p < 0.05 in 7 to 10 %.",
+            f"{_FITTED_MODELS}. {_POOLED}, and its degrees of freedom do not tell how few patients "
+            "the rarer class has.",
         ),
         OfferedTest(
             "stuart_maxwell",
