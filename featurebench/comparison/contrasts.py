@@ -86,7 +86,9 @@ def _contrast(
         design, reference, metric, n_repeats
     )
     ratio = design.test_train_ratio(n_repeats)
-    by_folds = over_folds(design, differences, ratio=ratio, margin=margin, alpha=alpha)
+    by_folds = over_folds(
+        differences, ratio=ratio, margin=margin, alpha=alpha, max_df=design.n_units - 1.0
+    )
     over = partial(
         over_patients,
         pair=(run, reference),

@@ -19,6 +19,7 @@ from featurebench.comparison.model import Evidence
 from featurebench.metrics import fold_values
 from featurebench.stats import (
     TestResult,
+    adjusted,
     corrected_resampled_t,
     jackknife_test,
     narrow_interval,
@@ -26,7 +27,6 @@ from featurebench.stats import (
     patient_test,
     sign_flip,
     tost,
-    with_training,
 )
 
 if TYPE_CHECKING:
@@ -78,12 +78,10 @@ def fold_scores(design: Design, run: RunResult, metric: str, n_repeats: int) -> 
 
 
 def over_folds(
-    design: Design, differences: Floats, *, ratio: float, margin: float, alpha: float
+    differences: Floats, *, ratio: float, margin: float, alpha: float, max_df: float = np.inf
 ) -> Evidence:
     """Corrected resampled t over the folds' differences; ``ratio`` is n_test / n_train."""
-    found = corrected_resampled_t(
-        differences, test_train_ratio=ratio, alpha=alpha, max_df=design.n_units - 1
-    )
+    found = corrected_resampled_t(differences, test_train_ratio=ratio, alpha=alpha, max_df=max_df)
     return _as_evidence(found, "folds", margin=margin, alpha=alpha)
 
 
@@ -107,15 +105,11 @@ def over_patients(
     if metric in RESAMPLED:
         return by_bootstrap(design, pair, metric, n_repeats, (margin, alpha))
     first, second = (sample_scores(design, run, metric)[:n_repeats] for run in pair)
-    values = mean_over_repeats(first - second)
+    values, shares = mean_over_repeats(first - second), design.shares(by_class=metric in BY_CLASS)
     found = jackknife_test(
-        float(values[0]),
-        values[1:],
-        df=patient_df(design.shares(by_class=metric in BY_CLASS)),
-        n=design.n_units,
-        alpha=alpha,
+        float(values[0]), values[1:], df=patient_df(shares), n=design.n_units, alpha=alpha
     )
-    return OverPatients(_of_units(design, found, n_repeats, margin=margin, alpha=alpha))
+    return OverPatients(_of_units(design, found, shares, n_repeats, (margin, alpha)))
 
 
 def _by_contributions(
@@ -126,13 +120,12 @@ def _by_contributions(
     limits: tuple[float, float],
 ) -> OverPatients:
     parts, shares = tile_contributions(design, pair, metric, n_repeats)
-    margin, alpha = limits
-    found = patient_test(parts, shares, alpha=alpha)
+    found = patient_test(parts, shares, alpha=limits[1])
     of_patients = parts.mean(axis=1)
     tie = 1e-12 * max(1.0, float(np.abs(of_patients).max(initial=0.0)))
     better = np.mean(of_patients > tie) + 0.5 * np.mean(np.abs(of_patients) <= tie)
     return OverPatients(
-        _of_units(design, found, n_repeats, margin=margin, alpha=alpha),
+        _of_units(design, found, shares, n_repeats, limits),
         sign_flip(of_patients),
         float(better),
     )
@@ -150,7 +143,7 @@ def by_bootstrap(
     resamples, (margin, alpha) = design.resamples, limits
     df = max(patient_df(design.shares(by_class=metric in BY_CLASS)), 1.0)
     values = resampled_mean(resamples, first - second, metric)
-    values = values[0] + (values - values[0]) * np.sqrt(1 + _folds_ratio(design, n_repeats))
+    values = values[0] + (values - values[0]) * np.sqrt(_training_factor(design, n_repeats))
     wide, narrow = (resamples.interval(values, alpha=level, df=df) for level in (alpha, 2 * alpha))
     below, below_zero, above = (
         resamples.p_below(values, bound, df=df) for bound in (-margin, 0.0, margin)
@@ -174,18 +167,24 @@ def by_bootstrap(
     return OverPatients(evidence, undefined_resamples=wide.n_undefined)
 
 
-def _folds_ratio(design: Design, n_repeats: int) -> float:
-    """See `with_training`; 0 where units are patients, or tiles."""
+def _training_factor(design: Design, n_repeats: int) -> float:
+    """See `adjusted`; 1 where units are patients, of whom there are many, or tiles."""
     if design.unit in {"patients", "tiles"}:
-        return 0.0
-    return design.n_folds * design.test_train_ratio(n_repeats)
+        return 1.0
+    return 1 + design.n_folds * design.test_train_ratio(n_repeats)
 
 
 def _of_units(
-    design: Design, found: TestResult, n_repeats: int, *, margin: float, alpha: float
+    design: Design, found: TestResult, shares: Floats, n_repeats: int, limits: tuple[float, float]
 ) -> Evidence:
-    ratio = _folds_ratio(design, n_repeats)
-    corrected = with_training(found, folds_ratio=ratio, alpha=alpha) if ratio else found
+    """Make evidence of a test over units, with no more degrees of freedom than the rarest class."""
+    margin, alpha = limits
+    corrected = adjusted(
+        found,
+        alpha=alpha,
+        variance_factor=_training_factor(design, n_repeats),
+        max_df=float((shares > 0).sum(axis=0).min() - 1),
+    )
     return _as_evidence(corrected, design.unit, margin=margin, alpha=alpha)
 
 

@@ -53,7 +53,7 @@ from featurebench.stats.ranks import (
     iman_davenport,
     nemenyi_critical_difference,
 )
-from featurebench.stats.resampled import TestResult, corrected_resampled_t, with_training
+from featurebench.stats.resampled import TestResult, adjusted, corrected_resampled_t
 from featurebench.stats.signed_ranks import (
     PairwiseRanks,
     SignedRank,
@@ -84,6 +84,7 @@ __all__ = [
     "SignedRank",
     "SymmetryResult",
     "TestResult",
+    "adjusted",
     "auc_influence",
     "benjamini_hochberg",
     "bounded_interval",
@@ -127,5 +128,4 @@ __all__ = [
     "tost",
     "wilcoxon_holm",
     "wilcoxon_signed_rank",
-    "with_training",
 ]

@@ -139,22 +139,25 @@ def mean_test(
     return t_result(name, mean, se, df=df, alpha=alpha, n=n, n_undefined=n_undefined)
 
 
-def with_training(result: TestResult, *, folds_ratio: float, alpha: float) -> TestResult:
-    r"""Add to the error of a test over units what training on other units would add to it.
+def adjusted(
+    result: TestResult, *, alpha: float, variance_factor: float = 1.0, max_df: float = np.inf
+) -> TestResult:
+    r"""Refer a t-test's estimate to a larger error, or to fewer degrees of freedom.
 
-    A statistic without one of the units still rests on models that were trained with it. As the
-    corrected resampled t adds q to the 1 / k of the k folds of a repeat, the squared error is
-    multiplied by :math:`1 + k q`: 2.25 with five folds. With many patients that is too much, and
-    the test over folds sees to it; with few sites nothing else does.
+    A statistic without one of few sites still rests on models that were trained with it. As the
+    corrected resampled t adds q to the 1 / k of the k folds of a repeat, its squared error is
+    multiplied by :math:`1 + k q`: by 2.25 with five folds.
 
     Parameters
     ----------
     result
-        Of a t-test over units.
-    folds_ratio
-        k q, the number of folds times the size of a test set over that of its training set.
+        Of a t-test.
     alpha
         The interval has level 1 - alpha.
+    variance_factor
+        Of the squared standard error.
+    max_df
+        Upper limit of the degrees of freedom, such as the patients of the rarest class less one.
 
     References
     ----------
@@ -163,11 +166,12 @@ def with_training(result: TestResult, *, folds_ratio: float, alpha: float) -> Te
     Examples
     --------
     >>> found = t_result("t", 0.04, 0.02, df=5, alpha=0.05, n=6)
-    >>> round(with_training(found, folds_ratio=1.25, alpha=0.05).se, 4)
-    0.03
+    >>> more = adjusted(found, alpha=0.05, variance_factor=2.25, max_df=4)
+    >>> round(more.se, 4), more.df
+    (0.03, 4)
     """
-    se = result.se * float(np.sqrt(1 + folds_ratio))
-    return t_result(result.name, result.estimate, se, df=result.df, alpha=alpha, n=result.n)
+    se, df = result.se * float(np.sqrt(variance_factor)), min(result.df, max_df)
+    return t_result(result.name, result.estimate, se, df=df, alpha=alpha, n=result.n)
 
 
 def t_result(

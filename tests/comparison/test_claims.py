@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,21 +148,42 @@ def test_half_of_alpha_is_asked_of_non_inferiority() -> None:
         assert decide(claims, -0.001, alpha=ALPHA, greater_is_better=True) == expected
 
 
-def test_one_repeat_leaves_the_word_to_the_patients() -> None:
+def test_a_rule_asks_for_folds_patients_and_enough_sites() -> None:
     weak, strong = made(0.03, 0.05), made(0.03, 0.005)
-    assert (rule_of(1), rule_of(2)) == ("patients alone", "both tests")
-    assert outcome_of(*asked("patients alone", weak, strong)) == "better"
-    assert outcome_of(*asked("both tests", weak, strong)) == "not resolved"
+    few, many = replace(strong, n=5), replace(strong, n=6)
+    assert rule_of(1, many) == "patients alone"
+    assert rule_of(2, None) == rule_of(5, few) == "both tests"
+    assert rule_of(5, many) == "folds, patients and sites"
+    assert outcome_of(*asked("patients alone", weak, strong, None)) == "better"
+    assert outcome_of(*asked("both tests", weak, strong, None)) == "not resolved"
+    assert outcome_of(*asked("both tests", strong, strong, weak)) == "better"
+    assert outcome_of(*asked("folds, patients and sites", strong, strong, weak)) == "not resolved"
 
 
 def test_detectable_difference_is_that_of_the_less_precise_test() -> None:
     precise, rough = made(0.0, 0.002), made(0.0, 0.01)
-    assert detectable([precise, rough], ALPHA) == detectable([rough], ALPHA)
+    assert detectable([precise, rough], ALPHA) == detectable([rough, rough], ALPHA)
     assert detectable([rough], ALPHA) == pytest.approx((2.0423 + 0.8538) * 0.01, rel=1e-3)
+    # Each of two tests is to find it in 90 %, so that both do in 80 %.
+    assert detectable([rough, rough], ALPHA) == pytest.approx((2.0423 + 1.3104) * 0.01, rel=1e-3)
     nothing = over_folds(np.zeros(8), ratio=0.25, margin=MARGIN, alpha=ALPHA)
     assert math.isnan(detectable([nothing, rough], ALPHA))
-    assert needed(0.05, 0.01, 40) == 1000
-    assert needed(NAN, 0.01, 40) is None
+
+
+def test_patients_needed_are_a_range_as_wide_as_the_error_is_uncertain() -> None:
+    """In 80 % of cohorts the range holds the number that the true error would give."""
+    rng = np.random.default_rng(0)
+    df, held = 6, 0
+    for _ in range(2000):
+        squared = rng.chisquare(df) / df
+        low, high = needed(0.05 * math.sqrt(squared), 0.01, 40, df=df) or (0, 0)
+        held += low <= 1000 <= high
+    assert 0.77 < held / 2000 < 0.83
+    narrow, wide = needed(0.05, 0.01, 40, df=1000), needed(0.05, 0.01, 40, df=4)
+    assert narrow is not None
+    assert wide is not None
+    assert wide[0] < narrow[0] < 1000 < narrow[1] < wide[1]
+    assert needed(NAN, 0.01, 40, df=5) is needed(0.05, 0.0, 40, df=5) is None
 
 
 def test_the_power_that_is_promised_is_the_power_that_is_had() -> None:

@@ -89,9 +89,7 @@ class TestPatientT:
         assert found.se == pytest.approx(se)
         assert found.df == pytest.approx(df)
 
-    @pytest.mark.parametrize(
-        ("n_first", "expected"), [(2, 1.07), (3, 2.22), (5, 4.76), (30, 58.0)]
-    )
+    @pytest.mark.parametrize(("n_first", "expected"), [(2, 1.07), (3, 2.22), (5, 4.76), (30, 58.0)])
     def test_degrees_of_freedom_are_those_of_clubsandwich(
         self, n_first: int, expected: float
     ) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from stat_cases import read_cases
 
-from featurebench.stats import Resamples, bootstrap, cluster_bootstrap
+from featurebench.stats import Resamples, bootstrap, cluster_bootstrap, jackknife_se
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,43 +277,12 @@ def test_few_degrees_of_freedom_ask_for_more() -> None:
         resamples.interval(values, df=0)
 
 
-def test_replicates_of_a_mean_are_widened_to_its_standard_error() -> None:
-    resamples = Resamples.draw(6, n_boot=20_000, seed=0)
-    scores = SCORES[:6]
-    values = resamples.evaluate(lambda w: w @ scores / w.sum(axis=1))
-    widened = resamples.widened(values)
-    assert widened[0] == values[0]
-    assert np.std(values[-20_000:]) == pytest.approx(stats.sem(scores) * np.sqrt(5 / 6), rel=0.02)
-    assert np.std(widened[-20_000:], ddof=1) == pytest.approx(stats.sem(scores))
-    np.testing.assert_array_equal(np.argsort(widened[-50:]), np.argsort(values[-50:]))
-
-
-def test_what_is_computed_within_small_folds_is_widened_most() -> None:
-    """A fold's own mean is taken away from its members, of whom there are few."""
-    rng = np.random.default_rng(3)
-    scores = rng.normal(size=24)
-    folds = np.stack([rng.permutation(24) % 8 for _ in range(20)])
-
-    def spread(weights: Floats) -> Floats:
-        """Mean over folds of the variance within them, which a fold of three sees poorly."""
-        found = []
-        for row in folds:
-            for fold in range(8):
-                w, x = weights[:, row == fold], scores[row == fold]
-                total = np.where(w.sum(axis=1) > 0, w.sum(axis=1), np.nan)
-                mean = w @ x / total
-                found.append(w @ x**2 / total - mean**2)
-        return np.asarray(np.nanmean(found, axis=0))
-
-    resamples = Resamples.draw(24, n_boot=1000, seed=0)
-    values = resamples.evaluate(spread)
-    assert np.std(resamples.widened(values)[-1000:]) > 1.3 * np.std(values[-1000:])
-
-
-def test_without_a_jackknife_nothing_is_widened() -> None:
-    resamples = Resamples.draw(5, n_boot=50, seed=0)
-    values = resamples.evaluate(lambda w: np.where(w[:, 0] > 0, w @ SCORES[:5], np.nan))
-    np.testing.assert_array_equal(resamples.widened(values), values)
+def test_the_jackknife_can_be_had_without_the_bootstrap() -> None:
+    resamples = Resamples.draw(6, n_boot=50, seed=0)
+    values = resamples.evaluate(lambda w: w @ SCORES[:6] / w.sum(axis=1))
+    alone = resamples.left_out.evaluate(lambda w: w @ SCORES[:6] / w.sum(axis=1))
+    np.testing.assert_array_equal(alone, values[:7])
+    assert jackknife_se(alone[1:]) == pytest.approx(stats.sem(SCORES[:6]))
 
 
 def test_replicates_of_what_noise_makes_larger_are_centred() -> None:
