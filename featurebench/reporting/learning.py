@@ -54,7 +54,8 @@ def learning_section(
     metric
         The declared one. Where a curve lacks it, the first that all curves have stands for it.
     margin
-        Distance from the full-data value that counts as reached, in the metric's unit.
+        Distance from the full-data value that counts as reached, in the metric's unit; 0 where
+        none was declared.
     """
     by_arm = {curve.arm: curve for curve in curves}
     shown = [(arm, by_arm[arm["id"]]) for arm in arms if arm["id"] in by_arm]
@@ -159,10 +160,12 @@ def _sentences(panel: Mapping[str, Any], goal: _Goal) -> Iterator[str]:
     best = panel["arms"][0]
     if best["full"] is None:
         return
-    distance, name = magnitude(goal.margin, goal.metric), metric_phrase(goal.metric)
-    near = f"within {distance} of its full-data {name}"
+    near = f"its full-data {metric_phrase(goal.metric)}"
+    at = f"at {near}"
+    if goal.margin:
+        near = at = f"within {magnitude(goal.margin, goal.metric)} of {near}"
     if best["reached"] is not None:
         yield f"{best['label']} reaches {near} with {best['reached']} {panel['unit']}."
         return
     most = best["points"][-1]["size"]
-    yield f"{best['label']} is not yet {near} with {most} {panel['unit']}."
+    yield f"{best['label']} is not yet {at} with {most} {panel['unit']}."
