@@ -89,6 +89,8 @@ def test_wrong_override_is_named(tmp_path: Path, override: str, message: str) ->
         (MINIMAL + "splits: {folds: 1}", "splits.folds: input should be greater than or equal"),
         (MINIMAL + "splits: {fold: 5}", "unknown key 'splits.fold': did you mean 'folds'?"),
         (MINIMAL + "compare: {margin: 0}", "compare.margin"),
+        (MINIMAL + "compare: {margin_rationale: x}", "margin_rationale goes with a margin only"),
+        (MINIMAL + "compare: {min_recall: 2}", "compare.min_recall"),
         (MINIMAL + "name: a/b", "name: string should match"),
         (MINIMAL + "name: a\nname: b", "key 'name' stands twice"),
         ("a: &x 1\nb: *x", "aliases (*name) are not allowed"),

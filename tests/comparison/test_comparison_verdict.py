@@ -89,8 +89,8 @@ def test_equivalent_arms_have_the_test_of_it() -> None:
     text = _write(make_comparison(contrast))
     assert text.startswith(
         "On this cohort of 40 patients the frozen probe is enough to within the margin of 1 pp: "
-        "fine-tuning is equivalent to it, and it lies above the declared floor of 70.0 %. Fine-tuned "
-        "net gains +0.1 pp"
+        "fine-tuning is equivalent to it, and it lies above the declared floor of 70.0 %. "
+        "Fine-tuned net gains +0.1 pp"
     )
     assert "; two one-sided tests against 1 pp either way p = 0.011)." in text
     assert "80 % power" not in text
@@ -103,8 +103,8 @@ def test_a_probe_that_is_non_inferior_is_enough() -> None:
     text = _write(make_comparison(contrast))
     assert text.startswith(
         "On this cohort of 40 patients the frozen probe is enough to within the margin of 1 pp: it "
-        "is non-inferior to fine-tuning, and it lies above the declared floor of 70.0 %. Fine-tuned "
-        "net changes balanced accuracy by -0.4 pp"
+        "is non-inferior to fine-tuning, and it lies above the declared floor of 70.0 %. "
+        "Fine-tuned net changes balanced accuracy by -0.4 pp"
     )
     assert "80 % power" not in text
 

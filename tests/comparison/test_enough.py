@@ -135,8 +135,7 @@ def test_all_reasons_are_given_at_once() -> None:
 def test_a_comparison_holds_its_probe_against_what_was_declared() -> None:
     arms = [arm("net+logistic"), arm("net+full", "finetune"), arm("dummy", "baseline")]
     results = draw_results(arms, Cohort(n_patients=40))
-    declared = {"floor": 0.6, "min_recall": 0.55, "max_ece": 0.5}
-    found = compare(results, margin=0.9, n_boot=100, **declared)
+    found = compare(results, margin=0.9, n_boot=100, floor=0.6, min_recall=0.55, max_ece=0.5)
     assert (found.floor, found.min_recall, found.max_ece) == (0.6, 0.55, 0.5)
     assert found.contrasts[0].outcome in {"equivalent", "better", "worse"}
     assert {each.arm for each in in_words(found).subgroups} == {a.arm for a in in_words(found).arms}

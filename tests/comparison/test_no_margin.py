@@ -9,8 +9,9 @@ import pytest
 from across_cases import comparison
 from comparison_cases import Cohort, arm, draw_results
 
-from featurebench.comparison import analysis, compare
+from featurebench.comparison import compare
 from featurebench.comparison.across import compare_across
+from featurebench.comparison.contrasts import contrast_arms
 
 if TYPE_CHECKING:
     from featurebench.comparison import Contrast
@@ -43,15 +44,14 @@ def test_claims_on_a_size_need_a_margin(
     outcome: Any, margin: float | None, is_kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resampled p-value and a normal one may differ, so that even against 0 one of them holds."""
-    original = analysis.contrast_arms
 
     def settled(*args: Any, **kwargs: Any) -> tuple[Contrast, ...]:
         return tuple(
             replace(each, outcome=outcome, relevance="beyond the margin")
-            for each in original(*args, **kwargs)
+            for each in contrast_arms(*args, **kwargs)
         )
 
-    monkeypatch.setattr(analysis, "contrast_arms", settled)
+    monkeypatch.setattr("featurebench.comparison.analysis.contrast_arms", settled)
     contrast = compare(draw_results(ARMS), margin=margin, n_boot=20).contrasts[0]
     expected = (outcome, "beyond the margin") if is_kept else ("not resolved", "open")
     assert (contrast.outcome, contrast.relevance) == expected
