@@ -62,7 +62,8 @@ def learning_section(
     common = _common_metrics([curve for _, curve in shown])
     if not common:
         return None
-    goal = _Goal(metric if metric in common else common[0], margin)
+    # a margin is in the units of the metric that it was declared for
+    goal = _Goal(metric, margin) if metric in common else _Goal(common[0], 0.0)
     shown.sort(key=lambda pair: _rank(full_value(pair[0]["fold_scores"], goal.metric), goal))
     panels = [_panel(kind, shown, goal) for kind in UNITS]
     panels = [panel for panel in panels if panel["arms"]]
@@ -70,7 +71,7 @@ def learning_section(
         panel["crossing"] = turning_point(panel, shown, metric=goal.metric, sign=goal.sign)
     return {
         "metric": goal.metric,
-        "margin": margin,
+        "margin": goal.margin,
         "full_tiles": shown[0][1].full_tiles,
         "full_patients": shown[0][1].full_patients,
         "draws": shown[0][1].settings.get("draws"),
