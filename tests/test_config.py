@@ -108,6 +108,8 @@ def test_wrong_override_is_named(tmp_path: Path, override: str, message: str) ->
             "unknown key 'compare.operating_point.cut'",
         ),
         (MINIMAL + "compare: {prevalence: 0}", "compare.prevalence"),
+        (MINIMAL + "compare: {margin_rationale: x}", "margin_rationale goes with a margin only"),
+        (MINIMAL + "compare: {min_recall: 2}", "compare.min_recall"),
         (MINIMAL + "name: a/b", "name: string should match"),
         (MINIMAL + "name: a\nname: b", "key 'name' stands twice"),
         ("a: &x 1\nb: *x", "aliases (*name) are not allowed"),

@@ -112,8 +112,8 @@ def _declared(named: Mapping[str, Comparison]) -> tuple[str, float, float]:
         for key in ("metric", "margin", "alpha"):
             if getattr(each, key) != getattr(first, key):
                 raise ResultsError(
-                    f"{first_name} declares compare.{key} {getattr(first, key)} and {name} "
-                    f"{getattr(each, key)}: one mean needs the same in all"
+                    f"{first_name} declares compare.{key} {getattr(first, key) or 'none'} and "
+                    f"{name} {getattr(each, key) or 'none'}: one mean needs the same in all"
                 )
     return first.metric, first.margin, first.alpha
 
@@ -189,7 +189,8 @@ def _outcome(mean: RandomEffects | None, metric: str, margin: float, alpha: floa
         noninferiority(side * gain, mean.se, mean.k - 1, margin) for side in (1, -1)
     )
     claims = Claims(mean.p_value, max(not_worse, not_better), not_worse, not_better)
-    return decide(claims, mean.mean, alpha=alpha, greater_is_better=greater)
+    found = decide(claims, mean.mean, alpha=alpha, greater_is_better=greater)
+    return found if margin or found in {"better", "worse"} else "not resolved"
 
 
 def _chosen_arms(named: Mapping[str, Comparison]) -> list[ArmAcross]:

@@ -63,6 +63,11 @@ def find_notes(across: Across, min_ranked: int) -> tuple[str, ...]:
     notes = [
         f"{e.data_set} is not in the mean: {e.left_out}." for e in across.effects if e.left_out
     ]
+    if not across.margin:
+        notes.append(
+            "No margin was declared (compare.margin), so only better and worse can be said of the "
+            "mean."
+        )
     if across.mean is not None:
         notes.append(
             "Every data set enters the mean with the less precise of the tests that its claim asks "

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from featurebench.comparison.design import Weights
-    from featurebench.comparison.model import Selection
+    from featurebench.comparison.model import Contrast, Selection
     from featurebench.results import ResultsTable, RunResult
 
 
@@ -35,13 +35,16 @@ def compare(
     *,
     metric: str = "balanced_accuracy",
     reference: str | None = None,
-    margin: float = 0.01,
+    margin: float | None = None,
     alpha: float = 0.05,
     n_boot: int = 10_000,
     weights: Weights = "auto",
     seed: int = 0,
     tests: Sequence[str] = (),
     subgroups: Mapping[str, npt.NDArray[np.str_]] | None = None,
+    floor: float | None = None,
+    min_recall: float | None = None,
+    max_ece: float | None = None,
 ) -> Comparison:
     """Compare all arms with one reference on one metric, all declared before the run.
 
@@ -60,7 +63,9 @@ def compare(
     reference
         Arm that all others are held against; by default the best frozen probe.
     margin
-        Difference, in units of the metric, that is too small to matter.
+        Difference, in units of the metric, that is too small to matter. Without one only better and
+        worse are claimed: neither equivalence nor non-inferiority, nor on which side of a margin a
+        difference lies.
     alpha
         Intervals have level 1 - alpha, and p-values are held against alpha.
     n_boot, seed
@@ -75,6 +80,12 @@ def compare(
     subgroups
         Columns of the manifest by name, one value for each tile, for scores by subgroup; those by
         class are always there.
+    floor
+        Score, in units of the metric, that the probe's interval must lie above for the probe to be
+        called enough; below, where lower is better. Without one no probe is called enough.
+    min_recall, max_ece
+        What the recall of every class must lie above with its interval, and what the calibration
+        error must not exceed, for the same; by default as `featurebench.comparison.enough` says.
 
     Returns
     -------
@@ -85,9 +96,10 @@ def compare(
     ResultsError
         If there are no runs, runs do not belong together, or the metric or reference is unknown.
     ConfigError
-        If margin, alpha or n_boot is out of range, or a test is unknown.
+        If margin, alpha, n_boot or floor is out of range, or a test is unknown.
     """
-    check_settings(metric, margin, alpha, n_boot)
+    margin = 0.0 if margin is None else margin
+    check_settings(metric, margin, alpha, n_boot, floor)
     check_tests(tests)
     check_comparable(results)
     table, selections = add_selected(results, metric)
@@ -102,6 +114,8 @@ def compare(
         for summary in summarize_arms(design, table.runs, alpha=alpha)
     )
     contrasts = contrast_arms(design, table.runs, chosen, declared, barred=bool(barred))
+    if not margin:
+        contrasts = tuple(_without_margin(contrast) for contrast in contrasts)
     comparison = Comparison(
         metric=metric,
         margin=margin,
@@ -115,6 +129,9 @@ def compare(
         selections=selections,
         subgroups=subgroup_scores(design, table.runs, metric, subgroups or {}, alpha=alpha),
         offered=offer_tests(design, table.runs, contrasts, metric=metric, alpha=alpha, tests=tests),
+        floor=floor,
+        min_recall=min_recall,
+        max_ece=max_ece,
     )
     worded = in_words(comparison)
     return replace(
@@ -136,6 +153,13 @@ def add_selected(results: ResultsTable, metric: str) -> tuple[ResultsTable, tupl
             if all(run.arm != other.arm for other in results.runs):
                 made.append(run)
     return replace(results, runs=(*made, *results.runs)), tuple(selections)
+
+
+def _without_margin(contrast: Contrast) -> Contrast:
+    """Take back whatever needs a margin: against one of 0, tests say nothing about a size."""
+    is_kept = contrast.outcome in {"better", "worse", "not claimed"}
+    outcome = contrast.outcome if is_kept else "not resolved"
+    return replace(contrast, outcome=outcome, relevance="open")
 
 
 def _primary_arm(selections: Sequence[Selection], reference: RunResult) -> str | None:

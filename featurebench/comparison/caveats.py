@@ -33,6 +33,7 @@ def find_caveats(
     """
     return (
         *_about_patients(design),
+        *_about_margin(comparison),
         *_about_choices(comparison),
         *_about_repeats(design, comparison.contrasts),
         *_about_scores(comparison.arms, comparison.contrasts, comparison.metric),
@@ -62,6 +63,15 @@ def _about_patients(design: Design) -> list[str]:
             f"one class and {are} left out of the patient-level scores."
         )
     return found
+
+
+def _about_margin(comparison: Comparison) -> list[str]:
+    if comparison.margin or not comparison.contrasts:
+        return []
+    return [
+        "No margin was declared (compare.margin), so only better and worse can be claimed: neither "
+        "equivalence nor non-inferiority, nor whether a difference is large enough to matter."
+    ]
 
 
 def _about_choices(comparison: Comparison) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurebench.errors import ConfigError, ResultsError
-from featurebench.metrics import METRICS
+from featurebench.metrics import LIMITS, METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +38,9 @@ def check_comparable(results: ResultsTable) -> None:
         _check_run(run, results)
 
 
-def check_settings(metric: str, margin: float, alpha: float, n_boot: int) -> None:
+def check_settings(
+    metric: str, margin: float, alpha: float, n_boot: int, floor: float | None = None
+) -> None:
     """Refuse an unknown metric or a number out of range.
 
     Raises
@@ -46,16 +48,31 @@ def check_settings(metric: str, margin: float, alpha: float, n_boot: int) -> Non
     ResultsError
         For a metric that does not exist; the nearest name is given.
     ConfigError
-        For a margin, alpha or number of resamples that cannot be used.
+        For a margin, alpha, number of resamples or floor that cannot be used.
     """
     if metric not in METRICS:
         raise ResultsError(f"metric {metric!r} is unknown: {_nearest(metric, METRICS)}")
     if not margin >= 0:
         raise ConfigError(f"margin is {margin}: give 0 or more, in the units of the metric")
+    check_floor(metric, floor)
     if not 0 < alpha < 1:
         raise ConfigError(f"alpha is {alpha}: give a value between 0 and 1, such as 0.05")
     if n_boot < 1:
         raise ConfigError(f"n_boot is {n_boot}: give a positive number of resamples, such as 2000")
+
+
+def check_floor(metric: str, floor: float | None) -> None:
+    """Refuse a floor that every score, or none, would reach.
+
+    Raises
+    ------
+    ConfigError
+        If it does not lie within the limits of the metric, which has a known name.
+    """
+    low, high = LIMITS[metric]
+    if floor is not None and not low < floor < high:
+        between = f"between {low:g} and {high:g}" if high < float("inf") else f"above {low:g}"
+        raise ConfigError(f"floor is {floor}: give a value of {metric} {between}, such as 0.8")
 
 
 def choose_reference(

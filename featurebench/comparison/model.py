@@ -149,7 +149,8 @@ class Contrast:
         so that the reference is non-inferior); ``not resolved``; ``not claimed`` where the
         comparison as a whole allows no claim.
     relevance
-        Where both intervals lie: beyond the margin on one side, within it, or neither.
+        Where both intervals lie: beyond the margin on one side, within it, or neither; ``open``
+        without a margin.
     detectable
         Smallest true difference that all tests would find in 80 % of such cohorts; NaN where not
         estimable.
@@ -253,8 +254,8 @@ class Comparison:
     Parameters
     ----------
     metric, margin, alpha, reference
-        What was declared before the run; the reference is the best frozen probe as chosen on inner
-        folds where none was declared.
+        What was declared before the run. The margin is 0, or the reference the best frozen probe as
+        chosen on inner folds, where none was declared.
     arms
         One summary for each arm, in the order of the runs, after those made by a selection.
     contrasts
@@ -273,6 +274,9 @@ class Comparison:
         Tests that the literature uses, where they were asked for; nothing else rests on them.
     others
         Sentences on the contrasts that the verdict leaves out, grouped by what was shown.
+    floor, min_recall, max_ece
+        What a probe that is called enough must reach, as declared: see `compare`. None where it
+        was not declared.
     """
 
     metric: str
@@ -288,6 +292,9 @@ class Comparison:
     subgroups: tuple[Subgroup, ...] = ()
     offered: tuple[OfferedTest, ...] = ()
     others: tuple[str, ...] = ()
+    floor: float | None = None
+    min_recall: float | None = None
+    max_ece: float | None = None
 
     @property
     def primary(self) -> Contrast | None:

@@ -63,6 +63,7 @@ def in_words(comparison: Comparison) -> Comparison:
             replace(each, arm=names[each.arm], chosen=counts(each.chosen))
             for each in comparison.selections
         ),
+        subgroups=tuple(replace(each, arm=names[each.arm]) for each in comparison.subgroups),
     )
 
 

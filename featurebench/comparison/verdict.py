@@ -3,8 +3,8 @@
 The rules: better and worse are said by outcome only, with difference, intervals and both p-values;
 a difference is called larger or smaller than the margin only where all intervals say so; what was
 not shown is called not shown, with what would have been; a probe that is not shown to be above the
-baseline is never called enough, and of two such arms neither wins; where nothing may be claimed,
-that and why come first.
+baseline and the declared floor is never called enough, and of two arms at the baseline neither
+wins; where nothing may be claimed, that and why come first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featurebench.comparison import wording
+from featurebench.comparison.enough import floor_met, not_enough
 from featurebench.metrics import GREATER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def selection_of(comparison: Comparison, arm: ArmSummary) -> Selection | None:
 def _answer(comparison: Comparison, contrast: Contrast, where: str) -> str:
     """Say what the primary contrast shows; one of its arms is a probe, the other is fine-tuned."""
     probe, margin = _probe_of(comparison, contrast), _margin(comparison)
-    within = f" to within the margin of {margin}"
+    within, reached = f" to within the margin of {margin}", f", and it lies {floor_met(comparison)}"
+    short = not_enough(comparison, probe.arm)
     who, than = (_noun(comparison, comparison.arm(n)) for n in (contrast.arm_a, contrast.arm_b))
     frozen, tuned = (who, than) if contrast.arm_a == probe.arm else (than, who)
     if math.isnan(contrast.difference):
@@ -120,9 +122,17 @@ def _answer(comparison: Comparison, contrast: Contrast, where: str) -> str:
             f"nothing was shown to be learnt by {frozen} {where}, so it is not shown to be enough"
         )
     elif contrast.outcome == "equivalent":
-        answer = f"{where} {frozen} is enough{within}: {tuned} is equivalent to it"
+        answer = f"{where} {frozen} is enough{within}: {tuned} is equivalent to it{reached}"
+        if short:
+            answer = (
+                f"{where} {tuned} is equivalent to {frozen} within the margin of {margin}{short}"
+            )
     elif contrast.outcome == ("not superior" if than == frozen else "non-inferior"):
-        answer = f"{where} {frozen} is enough{within}: it is non-inferior to {tuned}"
+        answer = f"{where} {frozen} is enough{within}: it is non-inferior to {tuned}{reached}"
+        if short:
+            answer = (
+                f"{where} {frozen} is non-inferior to {tuned} within the margin of {margin}{short}"
+            )
     elif contrast.outcome in {"non-inferior", "not superior"}:
         answer = (
             f"{where} {tuned} is non-inferior to {frozen} within the margin of {margin}, and not "

@@ -149,10 +149,18 @@ class OperatingPointConfig(Section):
 
 
 class CompareConfig(Section):
-    """What is declared before the run; parameters of `featurebench.comparison.compare`."""
+    """What is declared before the run; parameters of `featurebench.comparison.compare`.
+
+    Without a margin only better and worse are claimed, and without a floor no probe is called
+    enough. ``margin_rationale`` is the reason for the margin, which the report prints.
+    """
 
     metric: str = "balanced_accuracy"
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    margin: Annotated[float, Field(gt=0, lt=1)] | None = None
+    margin_rationale: Annotated[str, Field(min_length=1)] | None = None
+    floor: float | None = None
+    min_recall: Share | None = None
+    max_ece: Share | None = None
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     reference: str | None = None
     resamples: Annotated[int, Field(ge=100)] = 2000
@@ -172,6 +180,12 @@ class CompareConfig(Section):
             except ConfigError as error:
                 raise ValueError(str(error)) from None
         return tests
+
+    @model_validator(mode="after")
+    def _rationale_of_a_margin(self) -> Self:
+        if self.margin_rationale is not None and self.margin is None:
+            raise ValueError("margin_rationale goes with a margin only: give margin, too")
+        return self
 
 
 class AuditConfig(Section):

@@ -26,7 +26,7 @@ def check_settings(config: ExperimentConfig) -> None:
     Raises
     ------
     ConfigError
-        If a head, its parameter, a search, the metric or a weight file cannot be used.
+        If a head, its parameter, a search, the metric, the floor or a weight file cannot be used.
     """
     for entry in config.heads:
         check_probe(config, entry)
@@ -40,6 +40,7 @@ def check_settings(config: ExperimentConfig) -> None:
             raise ConfigError(_unknown("few_labels.heads", name, config.heads))
     if config.compare.metric not in METRICS:
         raise ConfigError(_unknown("compare.metric", config.compare.metric, METRICS))
+    _check_floor(config)
     for section in ("backbones", "finetune"):
         for i, entry in enumerate(getattr(config, section)):
             if entry.weights not in WEIGHT_SOURCES and not Path(entry.weights).is_file():
@@ -47,6 +48,15 @@ def check_settings(config: ExperimentConfig) -> None:
                     f"{section}.{i}.weights: no file {entry.weights}; give a path, or one of "
                     f"{', '.join(WEIGHT_SOURCES)}"
                 )
+
+
+def _check_floor(config: ExperimentConfig) -> None:
+    from featurebench.comparison.checks import check_floor
+
+    try:
+        check_floor(config.compare.metric, config.compare.floor)
+    except ConfigError as error:
+        raise ConfigError(f"compare.{error}") from None
 
 
 def check_reference(config: ExperimentConfig, arms: Sequence[Arm]) -> None:

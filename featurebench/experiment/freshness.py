@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featurebench.config import dump_config
 from featurebench.experiment.auditing import AUDIT_FILE, AUDIT_VERSION, MAP_FILE
 from featurebench.experiment.index import digest_files
+from featurebench.experiment.protocol import PROTOCOL_FILE
 from featurebench.experiment.provenance import versions
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ DIFFERS = {
     "curves": "its curves with fewer labels differ",
     "tiles": "its manifest of tiles differs",
     "settings": "its settings differ",
+    "protocol": "its protocol differs",
     "audit": "its audit differs",
     "featurebench": "it was made by another version of featurebench",
 }
@@ -72,6 +74,7 @@ def digest_inputs(
         "curves": digest_files(of_curves),
         "tiles": digest_files([], study.tiles.table.to_csv(index=False), bad, study.plan.id),
         "settings": digest_files([], json.dumps(settings, sort_keys=True)),
+        "protocol": digest_files([results / PROTOCOL_FILE]),
         "audit": digest_files(audit, str(AUDIT_VERSION)),
         "featurebench": digest_files([], versions()["featurebench"]),
     }

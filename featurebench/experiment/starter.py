@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurebench.errors import ConfigError
+from featurebench.metrics import SUGGESTED_MARGINS
 from featurebench.tiles import (
     TileManifest,
     find_manifest,
@@ -56,8 +58,11 @@ finetune:
   - {{model: tf_efficientnet_lite0, weights: package, strategy: full, epochs: 5, image_size: 128,
      repeats: 1}}
 
-# Declared before the run: what is compared, and which difference is too small to matter.
-compare: {{metric: balanced_accuracy, margin: 0.01, alpha: 0.05}}
+# Declared before the run and sealed by it: what is compared, and which difference is too small to
+# matter. The margin is a start only: JUDGE it clinically, and say why in margin_rationale: "...".
+{margins}
+# The probe is called enough only above a floor that you declare, such as floor: 0.80.
+compare: {{metric: balanced_accuracy, margin: {margin:g}, alpha: 0.05}}
 
 output: {{results: results/{name}, reports: reports/{name}}}
 """
@@ -114,6 +119,8 @@ def write_starter(directory: Path, output: Path | None = None) -> tuple[Path, st
         name=name,
         data=found.data,
         splits=_splits(found.tiles),
+        margin=SUGGESTED_MARGINS["balanced_accuracy"],
+        margins=_margins(),
     )
     file.write_text(text, encoding="utf-8")
     return file, _describe(found.tiles)
@@ -166,6 +173,20 @@ def _splits(tiles: TileManifest) -> str:
         "# No patient is ever in training and test at once. With one repeat the test over folds\n"
         "# has almost no power; 10 are recommended for heads, 3 or more for fine-tuning.\n"
         f"splits: {{folds: {folds}, repeats: 3, group: patient_id, seed: 0}}"
+    )
+
+
+def _margins() -> str:
+    """List the suggested margins by size, as a comment."""
+    by_size: dict[float, list[str]] = {}
+    for name, margin in SUGGESTED_MARGINS.items():
+        by_size.setdefault(margin, []).append(name)
+    listed = [f"{margin:g} for {', '.join(names)}" for margin, names in sorted(by_size.items())]
+    return textwrap.fill(
+        f"To start from: {'; '.join(listed)}.",
+        width=98,
+        initial_indent="# ",
+        subsequent_indent="# ",
     )
 
 

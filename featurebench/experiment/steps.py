@@ -17,6 +17,7 @@ from featurebench.experiment.arms import (
 from featurebench.experiment.console import QUIET, Console
 from featurebench.experiment.fine_tunes import run_fine_tunes
 from featurebench.experiment.index import write_index
+from featurebench.experiment.protocol import seal_protocol
 from featurebench.experiment.study import find_bad_tiles, load_tiles, make_study
 from featurebench.results import write_atomically
 
@@ -49,7 +50,7 @@ def run(config: ExperimentConfig, console: Console = QUIET, *, jobs: int | None 
     Path
         Of ``report.html``.
     """
-    from featurebench.experiment.checks import check_reference, check_settings
+    from featurebench.experiment.checks import check_settings
     from featurebench.experiment.curves import run_curves
     from featurebench.experiment.hands import Hands
     from featurebench.experiment.probing import run_probes
@@ -58,7 +59,6 @@ def run(config: ExperimentConfig, console: Console = QUIET, *, jobs: int | None 
     tiles, specs = embed_tiles(config, console)
     study, specs = _lay_out(config, tiles, specs, console)
     probes, fine_tunes = _declare(config, study, specs)
-    check_reference(config, [*probes, *fine_tunes])
     run_probes(config, probes, study, console, Hands(jobs), validate=has_choice(probes))
     run_curves(config, probes, study, console, Hands(jobs))
     run_fine_tunes(config, fine_tunes, study, console)
@@ -252,14 +252,16 @@ def _lay_out(
 def _declare(
     config: ExperimentConfig, study: Study, specs: list[EmbeddingSpec]
 ) -> tuple[list[Arm], list[Arm]]:
-    """Declare all arms before the first one runs, and list them in the index."""
-    from featurebench.experiment.checks import check_names
+    """Declare all arms before the first one runs: seal the protocol, and list them in the index."""
+    from featurebench.experiment.checks import check_names, check_reference
     from featurebench.experiment.curves import curve_folder_of
 
     probes = declare_probes(config, specs, study)
     fine_tunes = declare_fine_tunes(config, study)
     arms = [*probes, *fine_tunes]
     check_names(arms)
+    check_reference(config, arms)
+    seal_protocol(config, study.plan.id, {arm.name: arm.run_id for arm in arms})
     folders = {arm.name: curve_folder_of(config, arm, study.plan.id) for arm in arms}
     curves = {name: folder for name, folder in folders.items() if folder is not None}
     write_index(config.output.results, study, arms, curves)

@@ -18,6 +18,7 @@ from featurebench.experiment.freshness import (
     digest_of,
 )
 from featurebench.experiment.index import Index, read_index
+from featurebench.experiment.protocol import protocol_section, seal_protocol
 from featurebench.experiment.provenance import git_commit, machine, versions
 from featurebench.experiment.study import Study, load_tiles, make_study
 from featurebench.results import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from featurebench.config import ExperimentConfig
     from featurebench.experiment.console import Console
+    from featurebench.experiment.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Findings:
         Tiles and folds, what was declared, and what is there.
     pending
         Names of declared arms that have neither a result nor a failure.
+    protocol
+        What was declared before the first run, with what was changed since.
     inputs
         Hash of each kind of thing that the report is made of, by name.
     curves
@@ -67,6 +71,7 @@ class Findings:
     index: Index
     results: ResultsTable
     pending: tuple[str, ...]
+    protocol: Protocol
     inputs: Mapping[str, str]
     curves: tuple[LearningCurve, ...] = ()
     stored_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -85,7 +90,7 @@ def gather(config: ExperimentConfig, *, audit: bool = False, console: Console = 
     Parameters
     ----------
     audit
-        Whether to make the audit where it is not there yet.
+        Whether to make the audit where it is not there yet, and to note a changed protocol.
     console
         Where that is told.
 
@@ -123,9 +128,13 @@ def gather(config: ExperimentConfig, *, audit: bool = False, console: Console = 
     results = _table(study, runs, failures)
     folders = _curve_folders(config, index)
     curves = tuple(load_curve(folder) for folder in folders)
+    declared = {entry["arm"]: entry["run_id"] for entry in index.arms}
+    protocol = seal_protocol(config, study.plan.id, declared, record=audit)
     found = make_audit(config, study, index, console) if audit else read_audit(config, study, index)
     inputs = digest_inputs(config, study, index, folders)
-    return Findings(study, index, results, tuple(pending), inputs, curves, stored, replicas, found)
+    return Findings(
+        study, index, results, tuple(pending), protocol, inputs, curves, stored, replicas, found
+    )
 
 
 def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison:
@@ -151,8 +160,11 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
         seed=config.splits.seed,
         tests=config.compare.tests,
         subgroups=subgroup_columns(findings.study.tiles, config.compare.subgroups),
+        floor=config.compare.floor,
+        min_recall=config.compare.min_recall,
+        max_ece=config.compare.max_ece,
     )
-    told = list(audit_sentences(findings.audit))
+    told = [*protocol_section(findings.protocol)["caveats"], *audit_sentences(findings.audit)]
     if findings.pending:
         waiting = ", ".join(findings.pending)
         told.insert(0, f"Declared but not run yet, and so not compared: {waiting}.")
@@ -183,6 +195,7 @@ def summarize_findings(
         embedding_map=read_map(config, findings.audit),
         audit=findings.audit,
         frozen=[asdict(proof) for proof in proofs],
+        protocol=protocol_section(findings.protocol),
     )
 
 

@@ -77,6 +77,15 @@ def chance_level(metric: str, n_classes: int) -> float:
     }
     return known.get(metric, 0.0 if metric in {"kappa", "mcc", "ece"} else share)
 
+SUGGESTED_MARGINS: dict[str, float] = {
+    name: 0.01 if name in {"roc_auc", "brier", "ece"} else 0.02 for name in METRICS
+}
+"""A margin to start from for each metric, in its own units.
+
+They are a start and no standard: which difference is too small to matter is a clinical judgement,
+so they are written into a new experiment file to be judged and never used silently.
+"""
+
 
 def confusion_matrix(y_true: npt.ArrayLike, y_prob: npt.ArrayLike, n_classes: int) -> Ints:
     """Count tiles by true class (row) and predicted class (column).

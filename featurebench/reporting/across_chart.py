@@ -160,7 +160,8 @@ def _ground(scale: Scale, metric: Mapping[str, Any]) -> list[Markup]:
     """Draw what every row stands on: the margin's band, the grid and zero."""
     margin, factor = metric["margin"], formats.factor_of(metric["name"])
     left, right = scale(-margin), scale(margin)
-    parts = [element("rect", class_="band", x=at(left), width=at(right - left), y=0, height="100%")]
+    box: Attributes = {"x": at(left), "width": at(right - left), "y": 0, "height": "100%"}
+    parts = [element("rect", class_="band", **box)] if margin else []
     for tick in difference_ticks(scale, factor):
         x = at(scale(tick / factor))
         class_ = "zero" if tick == 0 else "grid"

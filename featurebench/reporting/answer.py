@@ -37,14 +37,17 @@ def primary_of(summary: Summary) -> dict[str, Any] | None:
         "contrast": contrast,
         "tests": primary_plots(contrast, scale, metric),
         "axis": difference_axis(scale, metric["name"], better_sign(summary)),
-        "posterior": posterior(contrast, better_sign(summary)),
+        "posterior": posterior(contrast, better_sign(summary), metric["margin"]),
         "facts": facts(contrast, summary),
     }
 
 
-def posterior(contrast: Contrast, better: int) -> dict[str, Any] | None:
-    """Return the bar of the three posterior probabilities in the axis's order; None without."""
-    shares = [(name, contrast[key]) for key, name in POSTERIOR]
+def posterior(contrast: Contrast, better: int, margin: float) -> dict[str, Any] | None:
+    """Return the bar of the posterior probabilities in the axis's order; None without.
+
+    Without a margin there are two: nothing is practically equal.
+    """
+    shares = [(name, contrast[key]) for key, name in POSTERIOR if margin or key != "p_practical"]
     if any(share is None for _, share in shares):
         return None
     shares = shares if better > 0 else shares[::-1]

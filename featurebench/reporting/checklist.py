@@ -62,13 +62,18 @@ def checklist_sentence(section: Mapping[str, Any]) -> str:
 
 def _declared(s: Summary) -> Answer:
     metric = s["metric"]
-    margin = formats.magnitude(metric["margin"], metric["name"])
     text = (
         "Comparison of frozen probes and fine-tuned networks in "
-        f"{formats.metric_phrase(metric['name'])}, with a margin of {margin} and alpha "
+        f"{formats.metric_phrase(metric['name'])}, with {_margin(metric)} and alpha "
         f"{metric['alpha']:g}, as declared in the experiment file."
     )
     return "in part", text
+
+
+def _margin(metric: Mapping[str, Any]) -> str:
+    if not metric["margin"]:
+        return "no margin"
+    return f"a margin of {formats.magnitude(metric['margin'], metric['name'])}"
 
 
 def _data(s: Summary) -> Answer:

@@ -138,13 +138,14 @@ def _point(value: float | None, scale: Scale, y: float, class_: str) -> list[Mar
 def _ground(scale: Scale, margin: float, factor: float) -> list[Markup]:
     left, right = scale(-margin), scale(margin)
     full: Attributes = {"y": 0, "height": "100%"}
-    band = element("rect", class_="band", x=at(left), width=at(right - left), **full)
-    lines = []
+    parts = []
+    if margin:
+        parts.append(element("rect", class_="band", x=at(left), width=at(right - left), **full))
     for tick in difference_ticks(scale, factor):
         x = at(scale(tick / factor))
         class_ = "zero" if tick == 0 else "grid"
-        lines.append(element("line", class_=class_, x1=x, x2=x, y1=0, y2="100%"))
-    return [band, *lines]
+        parts.append(element("line", class_=class_, x1=x, x2=x, y1=0, y2="100%"))
+    return parts
 
 
 def difference_ticks(scale: Scale, factor: float) -> list[float]:

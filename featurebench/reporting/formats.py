@@ -112,6 +112,13 @@ def magnitude(value: float, metric: str) -> str:
     return f"{value * factor_of(metric):.3g} {unit_of(metric)}".rstrip()
 
 
+def margin(metric: Mapping[str, Any]) -> str:
+    """Return the margin of a summary's metric in words: ``margin 1 pp``, or ``no margin``."""
+    if not metric["margin"]:
+        return "no margin"
+    return f"margin {magnitude(metric['margin'], metric['name'])}"
+
+
 def ratio(value: float) -> str:
     """Return a ratio: ``0.79×``, ``4.0×``, ``41×``."""
     if value >= 9.95:

@@ -113,8 +113,8 @@ def latex_differences(summary: Summary) -> str:
     reference = labels.get(summary["reference"], summary["reference"])
     caption = (
         f"Differences in {formats.metric_phrase(metric['name'])}{unit} from {reference} with "
-        f"{_level(summary)} confidence intervals; {_design(summary)}. Margin "
-        f"{formats.magnitude(metric['margin'], metric['name'])}. $p$ (claim): the larger of the "
+        f"{_level(summary)} confidence intervals; {_design(summary)}. "
+        f"{formats.margin(metric).capitalize()}. $p$ (claim): the larger of the "
         "tests that a claim asks for, adjusted by Holm's method except for the primary contrast."
     )
     if summary.get("barred"):

@@ -54,14 +54,16 @@ def learning_section(
     metric
         The declared one. Where a curve lacks it, the first that all curves have stands for it.
     margin
-        Distance from the full-data value that counts as reached, in the metric's unit.
+        Distance from the full-data value that counts as reached, in the metric's unit; 0 where
+        none was declared.
     """
     by_arm = {curve.arm: curve for curve in curves}
     shown = [(arm, by_arm[arm["id"]]) for arm in arms if arm["id"] in by_arm]
     common = _common_metrics([curve for _, curve in shown])
     if not common:
         return None
-    goal = _Goal(metric if metric in common else common[0], margin)
+    # a margin is in the units of the metric that it was declared for
+    goal = _Goal(metric, margin) if metric in common else _Goal(common[0], 0.0)
     shown.sort(key=lambda pair: _rank(full_value(pair[0]["fold_scores"], goal.metric), goal))
     panels = [_panel(kind, shown, goal) for kind in UNITS]
     panels = [panel for panel in panels if panel["arms"]]
@@ -69,7 +71,7 @@ def learning_section(
         panel["crossing"] = turning_point(panel, shown, metric=goal.metric, sign=goal.sign)
     return {
         "metric": goal.metric,
-        "margin": margin,
+        "margin": goal.margin,
         "full_tiles": shown[0][1].full_tiles,
         "full_patients": shown[0][1].full_patients,
         "draws": shown[0][1].settings.get("draws"),
@@ -159,10 +161,12 @@ def _sentences(panel: Mapping[str, Any], goal: _Goal) -> Iterator[str]:
     best = panel["arms"][0]
     if best["full"] is None:
         return
-    distance, name = magnitude(goal.margin, goal.metric), metric_phrase(goal.metric)
-    near = f"within {distance} of its full-data {name}"
+    near = f"its full-data {metric_phrase(goal.metric)}"
+    at = f"at {near}"
+    if goal.margin:
+        near = at = f"within {magnitude(goal.margin, goal.metric)} of {near}"
     if best["reached"] is not None:
         yield f"{best['label']} reaches {near} with {best['reached']} {panel['unit']}."
         return
     most = best["points"][-1]["size"]
-    yield f"{best['label']} is not yet {near} with {most} {panel['unit']}."
+    yield f"{best['label']} is not yet {at} with {most} {panel['unit']}."

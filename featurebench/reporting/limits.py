@@ -69,12 +69,19 @@ def _on_differences(summary: Mapping[str, Any]) -> Iterator[str]:
         )
     if any(c["outcome"] == "not claimed" for c in contrasts):
         yield "Differences are shown as they were measured; none of them supports a claim."
-    if contrasts:
-        metric, margin = summary["metric"]["name"], summary["metric"]["margin"]
-        yield (
-            f"The margin of {magnitude(margin, metric)} in {metric_phrase(metric)} is a "
-            "declaration; whether a difference of that size matters to patients was not examined."
-        )
+    if contrasts and summary["metric"]["margin"]:
+        yield _on_margin(summary)
+
+
+def _on_margin(summary: Mapping[str, Any]) -> str:
+    metric = summary["metric"]["name"]
+    text = f"The margin of {magnitude(summary['metric']['margin'], metric)} in "
+    text += f"{metric_phrase(metric)} is a declaration"
+    rationale = (summary["settings"].get("compare") or {}).get("margin_rationale")
+    reason = f'with the reason "{rationale}"' if rationale else "without a reason"
+    return (
+        f"{text}, {reason}; whether a difference of that size matters to patients was not examined."
+    )
 
 
 def _random_weights(settings: Mapping[str, Any]) -> bool:

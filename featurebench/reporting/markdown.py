@@ -36,6 +36,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         *_titled("Read with care", summary["caveats"]),
         *_titled("Audit", _audit(summary)),
         *_titled("Not shown", summary["limits"]),
+        *_titled("Protocol", (summary["protocol"] or {}).get("sentences", [])),
         _costs(summary),
         _failures(summary),
         _drift(summary),
@@ -192,9 +193,9 @@ def _differences(summary: Mapping[str, Any]) -> list[str]:
     reference = plain(labels.get(summary["reference"], summary["reference"]))
     unit = "tiles" if summary["data"]["n_patients"] is None else "patients"
     head = [f"Difference from {reference}", f"Over {unit}", "Over folds", "p", "Outcome"]
-    margin = formats.magnitude(summary["metric"]["margin"], summary["metric"]["name"])
+    metric = summary["metric"]
     note = (
-        f"In {formats.metric_phrase(summary['metric']['name'])}, margin {margin}. p: the larger of "
+        f"In {formats.metric_phrase(metric['name'])}, {formats.margin(metric)}. p: the larger of "
         "the tests that a claim asks for, by Holm for all but the primary contrast."
     )
     return [_table(head, rows), plain(note)]

@@ -55,6 +55,7 @@ def summarize(
     embedding_map: Mapping[str, Any] | None = None,
     audit: Mapping[str, Any] | None = None,
     frozen: Sequence[Mapping[str, Any]] = (),
+    protocol: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Gather what the report shows; JSON can hold it, undefined numbers are None.
 
@@ -89,6 +90,8 @@ def summarize(
     frozen
         By arm, what shows that its network was frozen: ``arm``, ``state``, ``network``, ``sha256``
         and ``shown``.
+    protocol
+        What was declared before the first run and changed since, with ``sentences`` that say so.
 
     Returns
     -------
@@ -111,6 +114,7 @@ def summarize(
         "comparisons": [asdict(contrast) for contrast in comparison.contrasts],
         "failures": [asdict(failure) for failure in results.failures],
         "settings": dict(settings),
+        "protocol": protocol,
         "provenance": dict(provenance),
     }
     summary["few_labels"] = learning_section(
@@ -168,6 +172,7 @@ def _metric(comparison: Comparison) -> dict[str, Any]:
         "unit": unit_of(comparison.metric),
         "greater_is_better": GREATER_IS_BETTER[comparison.metric],
         "margin": comparison.margin,
+        "floor": comparison.floor,
         "alpha": comparison.alpha,
     }
 

@@ -297,6 +297,7 @@ def test_ranks_without_a_difference_name_no_winner() -> None:
     [
         ({"metric": "accuracy"}, "a declares compare.metric balanced_accuracy and b accuracy"),
         ({"margin": 0.02}, r"compare.margin 0.01 and b 0.02: one mean needs the same in all"),
+        ({"margin": 0.0}, "compare.margin 0.01 and b none: one mean"),
         ({"alpha": 0.1}, "compare.alpha 0.05 and b 0.1"),
     ],
 )

@@ -47,7 +47,7 @@ def results() -> ResultsTable:
 
 @pytest.fixture(scope="module")
 def comparison(results: ResultsTable) -> Comparison:
-    return compare(results, n_boot=200)
+    return compare(results, margin=0.01, n_boot=200)
 
 
 def _called(run: RunResult, repeat: int) -> npt.NDArray[np.intp]:

@@ -57,6 +57,13 @@ def test_no_runs_and_no_test_tiles() -> None:
         ({"reference": "a+logistics"}, ResultsError, r"did you mean 'a\+logistic'"),
         ({"margin": -0.1}, ConfigError, "margin is -0.1"),
         ({"margin": float("nan")}, ConfigError, "margin is nan"),
+        (
+            {"floor": 80},
+            ConfigError,
+            "floor is 80: give a value of balanced_accuracy between 0 and 1",
+        ),
+        ({"floor": 1.0}, ConfigError, "floor is 1.0"),
+        ({"metric": "log_loss", "floor": 0}, ConfigError, "floor is 0: .* log_loss above 0"),
         ({"alpha": 5.0}, ConfigError, "alpha is 5.0"),
         ({"n_boot": 0}, ConfigError, "n_boot is 0"),
     ],

@@ -89,7 +89,8 @@ def test_equivalent_arms_have_the_test_of_it() -> None:
     text = _write(make_comparison(contrast))
     assert text.startswith(
         "On this cohort of 40 patients the frozen probe is enough to within the margin of 1 pp: "
-        "fine-tuning is equivalent to it. Fine-tuned net gains +0.1 pp"
+        "fine-tuning is equivalent to it, and it lies above the declared floor of 70.0 %. "
+        "Fine-tuned net gains +0.1 pp"
     )
     assert "; two one-sided tests against 1 pp either way p = 0.011)." in text
     assert "80 % power" not in text
@@ -102,7 +103,8 @@ def test_a_probe_that_is_non_inferior_is_enough() -> None:
     text = _write(make_comparison(contrast))
     assert text.startswith(
         "On this cohort of 40 patients the frozen probe is enough to within the margin of 1 pp: it "
-        "is non-inferior to fine-tuning. Fine-tuned net changes balanced accuracy by -0.4 pp"
+        "is non-inferior to fine-tuning, and it lies above the declared floor of 70.0 %. "
+        "Fine-tuned net changes balanced accuracy by -0.4 pp"
     )
     assert "80 % power" not in text
 
@@ -375,7 +377,7 @@ def _caveats(cohort: Cohort, *, metric: str = "balanced_accuracy", **changes: An
 
 
 def test_a_large_clean_study_of_two_arms_has_no_caveat() -> None:
-    assert compare(draw_results([ARMS[0], ARMS[3]]), n_boot=20).caveats == ()
+    assert compare(draw_results([ARMS[0], ARMS[3]]), margin=0.01, n_boot=20).caveats == ()
 
 
 @pytest.mark.parametrize(
@@ -518,7 +520,7 @@ def test_small_words() -> None:
 
 
 def test_contrasts_hold_plain_numbers() -> None:
-    contrast: Contrast = compare(draw_results(ARMS), n_boot=20).contrasts[0]
+    contrast: Contrast = compare(draw_results(ARMS), margin=0.01, n_boot=20).contrasts[0]
     kinds = {type(value) for value in vars(contrast).values()}
     assert kinds == {str, float, int, bool, Evidence}
     for each in (contrast.by_folds, contrast.by_patients):

@@ -16,7 +16,7 @@ from featurebench.comparison.model import (
     Evidence,
     Selection,
 )
-from featurebench.metrics import METRICS
+from featurebench.metrics import GREATER_IS_BETTER, METRICS
 from featurebench.results import Cost
 
 NAN = float("nan")
@@ -91,8 +91,8 @@ def make_contrast(
 def make_arm(
     name: str, kind: Any, score: tuple[float, float, float], cost: Cost, **more: Any
 ) -> ArmSummary:
-    """Build an arm with the same score in every metric."""
-    values = dict.fromkeys(METRICS, Estimate(*score))
+    """Build an arm with the same score in every metric, and well calibrated."""
+    values = {**dict.fromkeys(METRICS, Estimate(*score)), "ece": Estimate(0.03, 0.02, 0.05)}
     numbers: dict[str, Any] = {
         "arm": name,
         "kind": kind,
@@ -117,11 +117,15 @@ def make_comparison(
     tuned: tuple[float, float, float] = (0.835, 0.76, 0.9),
     **more: Any,
 ) -> Comparison:
-    """Build a comparison of a probe, a fine-tune and the dummy around the primary contrast."""
+    """Build a comparison of a probe, a fine-tune and the dummy around the primary contrast.
+
+    The probe reaches the declared floor, and the ceiling where lower is better.
+    """
     primary = make_contrast() if contrast is None else contrast
     numbers: dict[str, Any] = {
         "metric": primary.metric,
         "margin": 0.01,
+        "floor": 0.7 if GREATER_IS_BETTER[primary.metric] else 0.95,
         "alpha": 0.05,
         "reference": primary.arm_b,
         "arms": (

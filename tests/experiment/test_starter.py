@@ -11,6 +11,7 @@ from featurebench.config import load_config
 from featurebench.errors import ConfigError, ManifestError
 from featurebench.experiment import Console, write_starter
 from featurebench.experiment.study import load_tiles
+from featurebench.metrics import METRICS, SUGGESTED_MARGINS
 from featurebench.tiles import write_cohort
 
 
@@ -30,6 +31,17 @@ def test_table_is_found_and_read(cohort: Path, tmp_path: Path) -> None:
     assert len(tiles) == 16
     assert config.splits.group == "patient_id"
     assert config.splits.folds == 4
+
+
+def test_margin_is_a_suggestion_to_be_judged(cohort: Path, tmp_path: Path) -> None:
+    file, _ = write_starter(cohort, tmp_path / "experiment.yaml")
+    text, compare = file.read_text(), load_config(file).compare
+    assert compare.margin == SUGGESTED_MARGINS[compare.metric]
+    assert (compare.floor, compare.margin_rationale) == (None, None)
+    assert "JUDGE it clinically" in text
+    assert "0.01 for roc_auc, brier, ece" in text
+    assert max(map(len, text.splitlines())) <= 110
+    assert set(SUGGESTED_MARGINS) == set(METRICS)
 
 
 def test_foreign_column_names_are_mapped(cohort: Path, tmp_path: Path) -> None:

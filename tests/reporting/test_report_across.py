@@ -84,6 +84,15 @@ def test_page_says_all_of_it_and_loads_nothing() -> None:
     assert "480 tiles, 40 patients, 2 classes" in text
 
 
+def test_without_a_margin_there_is_no_band_of_it() -> None:
+    bare = {name: replace(each, margin=0.0) for name, each in three().items()}
+    for named, has_band in ((three(), True), (bare, False)):
+        html = across_html(summarized(named))
+        assert ('class="band"' in html) == has_band
+        assert ("the band is the margin of ±1 pp" in html) == has_band
+        assert "±0" not in html
+
+
 def test_text_from_outside_is_escaped() -> None:
     bad = '<script>alert("x")</script>'
     named = {bad: comparison(0.02, verdict=bad), "b": comparison(0.03)}

@@ -50,7 +50,7 @@ def test_both_tests_have_a_row_with_their_own_numbers() -> None:
 
 
 def test_posterior_follows_the_axis_and_fills_the_bar() -> None:
-    found = posterior(contrast(), better=1)
+    found = posterior(contrast(), better=1, margin=0.01)
     assert found is not None
     assert [each["name"] for each in found["shares"]] == ["worse", "practically equal", "better"]
     assert [each["share"] for each in found["shares"]] == ["2 %", "18 %", "80 %"]
@@ -62,13 +62,13 @@ def test_posterior_follows_the_axis_and_fills_the_bar() -> None:
 
 
 def test_posterior_turns_round_where_less_is_better() -> None:
-    found = posterior(contrast(), better=-1)
+    found = posterior(contrast(), better=-1, margin=0.01)
     assert found is not None
     assert [each["name"] for each in found["shares"]] == ["better", "practically equal", "worse"]
 
 
 def test_no_posterior_where_it_could_not_be_estimated() -> None:
-    assert posterior(contrast(p_better=None), better=1) is None
+    assert posterior(contrast(p_better=None), better=1, margin=0.01) is None
 
 
 @pytest.mark.parametrize(

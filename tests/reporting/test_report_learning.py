@@ -146,6 +146,22 @@ class TestNumbers:
         ]
         assert few["panels"][1]["arms"][0]["reached"] == 16
 
+    def test_without_a_margin_the_full_data_value_itself_is_to_be_reached(
+        self, summary: dict[str, Any]
+    ) -> None:
+        arm = summary["arms"][0]
+        for level, told in ((0.1, "is not yet at its"), (2.0, "reaches its")):
+            few = learning_section(
+                [draw_curve(arm["id"], level)],
+                arms=summary["arms"],
+                metric="balanced_accuracy",
+                margin=0.0,
+            )
+            assert few is not None
+            assert all(
+                f"{told} full-data balanced accuracy with" in text for text in few["sentences"]
+            )
+
     def test_other_metric_stands_in_where_the_declared_one_is_missing(
         self, summary: dict[str, Any]
     ) -> None:
@@ -154,7 +170,8 @@ class TestNumbers:
             [draw_curve(arm["id"], 0.8)], arms=summary["arms"], metric="roc_auc", margin=0.01
         )
         assert few is not None
-        assert few["metric"] == "balanced_accuracy"
+        # the margin was declared in units of the other metric
+        assert (few["metric"], few["margin"]) == ("balanced_accuracy", 0.0)
         few = learning_section(
             [draw_curve(arm["id"], 0.8)], arms=summary["arms"], metric="log_loss", margin=0.01
         )
