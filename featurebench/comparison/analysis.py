@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,8 @@ def compare(
         selections=selections,
         subgroups=subgroup_scores(design, table.runs, metric, subgroups or {}, alpha=alpha),
         offered=offer_tests(design, table.runs, contrasts, metric=metric, alpha=alpha, tests=tests),
+        weights=design.weights,
+        n_effective=math.nan if design.unit == "tiles" else design.effective_members,
         floor=floor,
         min_recall=min_recall,
         max_ece=max_ece,

@@ -106,6 +106,7 @@ def _contrast(
     claims = claims_of(tests, margin=margin, greater_is_better=GREATER_IS_BETTER[metric])
     smallest = detectable(tests, alpha)
     low, high = _outer(tests)
+    n_low, n_high = _needed(design, smallest, margin, tests)
     contrast = Contrast(
         arm_a=run.arm,
         arm_b=reference.arm,
@@ -126,7 +127,8 @@ def _contrast(
         outcome="not resolved",
         relevance=relevance_of(tests, margin),
         detectable=smallest,
-        n_needed=_needed(design, smallest, margin, tests),
+        n_needed_low=n_low,
+        n_needed_high=n_high,
         p_patient_better=_gain_share(patients.p_patient_better, metric),
         n_repeats=n_repeats,
         n_folds=design.n_folds,
@@ -147,16 +149,17 @@ def _outer(tests: Sequence[Evidence]) -> tuple[float, float]:
 
 def _needed(
     design: Design, smallest: float, margin: float, tests: Sequence[Evidence]
-) -> tuple[int, int] | None:
+) -> tuple[int | None, int | None]:
     """Give the range of patients needed; folds of further repeats tell no more of their spread."""
     if design.unit != "patients":
-        return None
+        return None, None
     known = [
         design.n_folds - 1.0 if test.unit == "folds" else test.df
         for test in tests
         if math.isfinite(test.df)
     ]
-    return needed(smallest, margin, design.n_units, df=min(known, default=0.0))
+    found = needed(smallest, margin, design.n_units, df=min(known, default=0.0))
+    return found or (None, None)
 
 
 def _posterior(differences: Floats, ratio: float, declared: Declared) -> dict[str, float]:

@@ -154,7 +154,7 @@ class Contrast:
     detectable
         Smallest true difference that all tests would find in 80 % of such cohorts; NaN where not
         estimable.
-    n_needed
+    n_needed_low, n_needed_high
         Patients with which a difference of the size of the margin would be found in 80 % of
         cohorts, or non-inferiority within it: an 80 % range. None where not estimable.
     p_patient_better
@@ -188,7 +188,8 @@ class Contrast:
     outcome: Outcome
     relevance: Relevance
     detectable: float
-    n_needed: tuple[int, int] | None
+    n_needed_low: int | None
+    n_needed_high: int | None
     p_patient_better: float
     n_repeats: int
     n_folds: int
@@ -274,6 +275,9 @@ class Comparison:
         Tests that the literature uses, where they were asked for; nothing else rests on them.
     others
         Sentences on the contrasts that the verdict leaves out, grouped by what was shown.
+    weights, n_effective
+        What counts the same in every score, ``tiles`` or ``patients``; and how many patients of
+        equal size the patients are worth by their tiles (Kish), NaN where they are unknown.
     floor, min_recall, max_ece
         What a probe that is called enough must reach, as declared: see `compare`. None where it
         was not declared.
@@ -292,6 +296,8 @@ class Comparison:
     subgroups: tuple[Subgroup, ...] = ()
     offered: tuple[OfferedTest, ...] = ()
     others: tuple[str, ...] = ()
+    weights: Literal["tiles", "patients"] = "tiles"
+    n_effective: float = float("nan")
     floor: float | None = None
     min_recall: float | None = None
     max_ece: float | None = None

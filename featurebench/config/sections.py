@@ -152,7 +152,9 @@ class CompareConfig(Section):
     """What is declared before the run; parameters of `featurebench.comparison.compare`.
 
     Without a margin only better and worse are claimed, and without a floor no probe is called
-    enough. ``margin_rationale`` is the reason for the margin, which the report prints.
+    enough. ``margin_rationale`` is the reason for the margin, which the report prints. ``weights``
+    says what counts the same in every score: patients, by themselves where tiles are spread very
+    unequally over them, or tiles.
     """
 
     metric: str = "balanced_accuracy"
@@ -163,7 +165,8 @@ class CompareConfig(Section):
     max_ece: Share | None = None
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     reference: str | None = None
-    resamples: Annotated[int, Field(ge=100)] = 2000
+    weights: Literal["auto", "tiles", "patients"] = "auto"
+    resamples: Annotated[int, Field(ge=100)] = 10_000
     tests: list[str] = Field(default_factory=list)
     subgroups: list[str] | None = None
     operating_point: OperatingPointConfig | None = None

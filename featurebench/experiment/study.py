@@ -45,8 +45,9 @@ class Study:
         The others.
     plan
         Test folds of the usable tiles.
-    groups
-        Value of the grouping column of each tile, or None where folds are not grouped.
+    groups, grouped_by
+        Value of the grouping column of each tile, or None where folds are not grouped, and that
+        column's name.
     """
 
     tiles: TileManifest
@@ -54,14 +55,29 @@ class Study:
     bad_tiles: tuple[BadTile, ...]
     plan: SplitPlan
     groups: npt.NDArray[np.object_] | None
+    grouped_by: str = DEFAULT_GROUP
 
     @property
     def patients(self) -> npt.NDArray[np.int64] | None:
         """Codes 0..P-1 of each tile's patient, or None where no patient is known."""
-        ids = self.tiles.column(DEFAULT_GROUP)
-        if ids is None:
+        return self.codes(DEFAULT_GROUP)
+
+    def codes(self, column: str) -> npt.NDArray[np.int64] | None:
+        """Codes from 0 on of a column's values; None where it is absent or not known everywhere."""
+        values = self.tiles.column(column)
+        if values is None or (values.astype(str) == "").any():
             return None
-        return np.unique(ids.astype(str), return_inverse=True)[1].astype(np.int64)
+        return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def unit_codes(self) -> npt.NDArray[np.int64] | None:
+        """Codes of what folds keep together where that is more than patients, such as sites."""
+        patients = self.patients
+        if self.groups is None or self.grouped_by == DEFAULT_GROUP or patients is None:
+            return None
+        codes = np.unique(self.groups.astype(str), return_inverse=True)[1].astype(np.int64)
+        pairs = np.unique(np.column_stack([patients, codes]), axis=0)
+        return codes if len(pairs) == len(np.unique(patients)) else None
 
 
 def load_tiles(config: ExperimentConfig, console: Console) -> TileManifest:
@@ -97,7 +113,7 @@ def make_study(
     plan = _draw(config.splits, usable, groups, group)
     if groups is not None:
         plan.check_no_leak(groups)
-    return Study(usable, rows, bad, plan, groups)
+    return Study(usable, rows, bad, plan, groups, group or DEFAULT_GROUP)
 
 
 def find_bad_tiles(tiles: TileManifest, max_share: float, console: Console) -> list[BadTile]:

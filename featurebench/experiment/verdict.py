@@ -157,6 +157,7 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
         margin=config.compare.margin,
         alpha=config.compare.alpha,
         n_boot=config.compare.resamples,
+        weights=config.compare.weights,
         seed=config.splits.seed,
         tests=config.compare.tests,
         subgroups=subgroup_columns(findings.study.tiles, config.compare.subgroups),
@@ -227,6 +228,9 @@ def _table(study: Study, runs: list[RunResult], failures: list[Failure]) -> Resu
         patients=study.patients,
         test_fold=study.plan.test_fold,
         plan_id=study.plan.id,
+        sites=study.codes("site"),
+        groups=study.unit_codes,
+        grouped_by=study.grouped_by,
     )
 
 

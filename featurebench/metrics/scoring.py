@@ -77,6 +77,7 @@ def chance_level(metric: str, n_classes: int) -> float:
     }
     return known.get(metric, 0.0 if metric in {"kappa", "mcc", "ece"} else share)
 
+
 SUGGESTED_MARGINS: dict[str, float] = {
     name: 0.01 if name in {"roc_auc", "brier", "ece"} else 0.02 for name in METRICS
 }

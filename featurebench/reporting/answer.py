@@ -86,9 +86,9 @@ def facts(contrast: Contrast, summary: Summary) -> list[dict[str, str]]:
         value = formats.unsigned(contrast["detectable"], metric["name"])
         note = "the smallest true difference that 80 % of such cohorts would find"
         rows.append(("Could be found", value, note))
-    if contrast["n_needed"] is not None:
+    if contrast["n_needed_high"] is not None:
         note = f"to find a difference of {size} in 80 % of cohorts{here}"
-        rows.append(("Patients needed", formats.count(contrast["n_needed"]), note))
+        rows.append(("Patients needed", formats.patients_needed(contrast), note))
     if contrast["p_patient_better"] is not None:
         note = "of patients, ties counted half"
         rows.append(("Better for", formats.percent(contrast["p_patient_better"]), note))

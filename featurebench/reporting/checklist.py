@@ -123,8 +123,8 @@ def _sample(s: Summary) -> Answer:
     if primary is not None and primary["detectable"] is not None:
         found = formats.unsigned(primary["detectable"], metric["name"])
         text += f" With 80 % power a difference of {found} could have been found"
-        if primary["n_needed"] is not None:
-            text += f"; the margin of {size} takes {formats.count(primary['n_needed'])} patients"
+        if primary["n_needed_high"] is not None:
+            text += f"; the margin of {size} takes {formats.patients_needed(primary)} patients"
         text += "."
     return "in part", text
 

@@ -83,7 +83,7 @@ def evidence_sections(
     """
     runs = _runs(comparison, results)
     cast = _cast(comparison, arms)
-    design = Design.of(results, n_boot=RESAMPLES, seed=0)
+    design = Design.of(results, n_boot=RESAMPLES, seed=0, weights=comparison.weights)
     by_id = {arm["id"]: arm for arm in arms}
     lines = [(by_id[name], runs[name]) for name in cast.lines if name in runs]
     complete = [(by_id[name], run) for name, run in runs.items() if name in by_id]
