@@ -36,8 +36,6 @@ Finding = Literal[
 MOST_VALUES = 50
 # Below this share of what random neighbours would give, the index says that sites dominate.
 DOMINATED = 0.9
-SIGNIFICANT = 0.05
-LEAST_ASSOCIATION = 0.1
 _NONE = float("nan")
 
 
@@ -108,8 +106,7 @@ def finding_of(
         return "cannot be told apart"
     told = _is_told(site) and _is_told(within)
     low = robustness is not None and robustness.at(k) < DOMINATED * robustness.chance
-    related = association.p_value < SIGNIFICANT and association.v >= LEAST_ASSOCIATION
-    if (told or low) and related:
+    if (told or low) and association.related:
         return "shortcut suspected"
     if low:
         return "site dominates"

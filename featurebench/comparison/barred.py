@@ -20,10 +20,10 @@ _KINDS: dict[ArmKind, str] = {"probe": "frozen probe", "finetune": "fine-tuned n
 def bars(results: ResultsTable, design: Design) -> tuple[str, ...]:
     """Collect the reasons why nothing may be claimed, one sentence each; () where there is none.
 
-    They are of the kind that no test allows for: patients on both sides of a fold, so that scores
-    are too high; too few patients, altogether or of one class, for any test over patients; every
-    arm of one kind failed, so that what was to be compared is not there. Everything milder is a
-    caveat.
+    They are of the kind that no test allows for: patients or slides on both sides of a fold, so
+    that scores are too high; too few patients, altogether or of one class, for any test over
+    patients; every arm of one kind failed, so that what was to be compared is not there.
+    Everything milder is a caveat.
 
     Parameters
     ----------
@@ -33,20 +33,32 @@ def bars(results: ResultsTable, design: Design) -> tuple[str, ...]:
         Folds and units of these results.
     """
     return (
-        *_about_folds(design),
+        *_about_folds(results, design),
         *_about_numbers(design),
         *_about_classes(results, design),
         *_about_failures(results),
     )
 
 
-def _about_folds(design: Design) -> list[str]:
-    if design.unit == "tiles" or design.grouped:
+def _about_folds(results: ResultsTable, design: Design) -> list[str]:
+    torn = design.unit == "patients" and not design.grouped
+    if not torn and not _slide_is_torn(results):
         return []
+    noun = "patients" if torn else "slides"
     return [
-        "Some patients have tiles on both sides of a fold, so scores are too high, most of all "
+        f"Some {noun} have tiles on both sides of a fold, so scores are too high, most of all "
         "those of flexible arms."
     ]
+
+
+def _slide_is_torn(results: ResultsTable) -> bool:
+    """Tell whether a slide is tested in one fold and not in the same with all of its tiles."""
+    if results.slides is None:
+        return False
+    known = results.slides >= 0
+    _, first, at = np.unique(results.slides[known], return_index=True, return_inverse=True)
+    side = np.maximum(results.test_fold[:, known], -1)
+    return bool((side != side[:, first[at]]).any())
 
 
 def _about_numbers(design: Design) -> list[str]:

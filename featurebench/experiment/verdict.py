@@ -32,6 +32,7 @@ from featurebench.results import (
     load_failure,
     load_run,
 )
+from featurebench.tiles import unused_ids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,7 +153,7 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
         tests=config.compare.tests,
         subgroups=subgroup_columns(findings.study.tiles, config.compare.subgroups),
     )
-    told = list(audit_sentences(findings.audit))
+    told = [*unused_ids(findings.study.tiles.table), *audit_sentences(findings.audit)]
     if findings.pending:
         waiting = ", ".join(findings.pending)
         told.insert(0, f"Declared but not run yet, and so not compared: {waiting}.")
@@ -212,6 +213,7 @@ def _table(study: Study, runs: list[RunResult], failures: list[Failure]) -> Resu
         classes=study.tiles.classes,
         tile_ids=study.plan.tile_ids,
         patients=study.patients,
+        slides=study.slides,
         test_fold=study.plan.test_fold,
         plan_id=study.plan.id,
     )

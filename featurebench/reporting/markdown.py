@@ -100,7 +100,8 @@ def _setup(summary: Mapping[str, Any]) -> str:
     if patients is not None:
         parts.append(f"{formats.counted(patients, 'patient')}")
     parts.append(formats.counted(len(data["classes"]), "class", "classes"))
-    return ", ".join(parts) + f"; {formats.plan_text(plan)}."
+    sizes = data.get("tile_sizes") or {"sentence": ""}
+    return f"{', '.join(parts)}; {formats.plan_text(plan)}. {sizes['sentence']}".strip()
 
 
 def _arms_table(summary: Mapping[str, Any]) -> str:

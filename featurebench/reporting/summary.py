@@ -95,17 +95,19 @@ def summarize(
     dict
         The content of ``report.json``.
     """
+    data = data_section(manifest, bad_tiles)
+    of_sizes = (data["tile_sizes"] or {}).get("caveat")
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "experiment": experiment,
         "verdict": comparison.verdict,
         "others": list(comparison.others),
         "barred": list(comparison.barred),
-        "caveats": list(comparison.caveats),
+        "caveats": [*comparison.caveats, *([of_sizes] if of_sizes else [])],
         "metric": _metric(comparison),
         "reference": comparison.reference,
         "selections": [asdict(each) for each in comparison.selections],
-        "data": data_section(manifest, bad_tiles),
+        "data": data,
         "plan": plan_section(plan, manifest),
         "arms": _arms(comparison, results, stored_bytes or {}),
         "comparisons": [asdict(contrast) for contrast in comparison.contrasts],

@@ -126,6 +126,9 @@ class ResultsTable:
         Codes 0..P-1 of each tile's patient, shape (n_tiles,), or None where no patient is known.
     test_fold
         The plan's table, shape (n_repeats, n_tiles).
+    slides
+        Codes of each tile's slide, -1 where it is unknown, shape (n_tiles,); None where none is
+        known.
     """
 
     runs: tuple[RunResult, ...]
@@ -136,6 +139,7 @@ class ResultsTable:
     patients: npt.NDArray[np.int64] | None
     test_fold: npt.NDArray[np.int16]
     plan_id: str
+    slides: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -146,6 +150,7 @@ class ResultsTable:
         test_fold: npt.NDArray[np.int16],
         tile_ids: npt.NDArray[np.str_],
         patients: npt.ArrayLike | None = None,
+        slides: npt.ArrayLike | None = None,
         failures: Sequence[Failure] = (),
     ) -> ResultsTable:
         """Put runs of one plan together with their truth.
@@ -156,8 +161,8 @@ class ResultsTable:
             At least one.
         y_true, test_fold, tile_ids, failures
             As the table's.
-        patients
-            Any value that tells patients apart, shape (n_tiles,).
+        patients, slides
+            Any value that tells patients, and slides, apart, shape (n_tiles,).
 
         Raises
         ------
@@ -166,10 +171,6 @@ class ResultsTable:
         """
         if not runs:
             raise ResultsError("no runs are given: there is nothing to put into a table")
-        codes = None
-        if patients is not None:
-            names = np.asarray(patients).astype(str)
-            codes = np.unique(names, return_inverse=True)[1].astype(np.int64)
         first = runs[0]
         return cls(
             tuple(runs),
@@ -177,10 +178,18 @@ class ResultsTable:
             y_true,
             first.classes,
             tile_ids,
-            codes,
+            _codes(patients),
             test_fold,
             first.plan_id,
+            _codes(slides),
         )
+
+
+def _codes(names: npt.ArrayLike | None) -> npt.NDArray[np.int64] | None:
+    if names is None:
+        return None
+    found = np.asarray(names).astype(str)
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
 
 
 def run_id(arm: str, params: Mapping[str, Any], fingerprint: str, plan_id: str, seed: int) -> str:

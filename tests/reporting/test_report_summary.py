@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from report_cases import LITE, ReportCase, draw_case
@@ -17,9 +18,11 @@ from report_cases import LITE, ReportCase, draw_case
 from featurebench.comparison import ArmSummary, Estimate, compare
 from featurebench.reporting import cohort, summarize
 from featurebench.reporting.limits import limits_of
+from featurebench.reporting.render import render_html
 from featurebench.reporting.summary import arm_names, json_ready
 from featurebench.results import Cost, Failure
 from featurebench.splits import SplitPlan
+from featurebench.tiles import TileManifest
 
 GRADES = ("grade-0", "grade-1", "grade-2", "grade-3")
 FAILED = Failure("mobilenetv2_100.file+full", "finetune", "out of memory")
@@ -130,6 +133,65 @@ def test_data_adds_up(case: ReportCase, summary: dict[str, Any]) -> None:
     assert sum(spread["counts"]) == 40
     assert len(spread["edges"]) == len(spread["counts"]) + 1
     assert spread["edges"][0] <= spread["min"] <= spread["median"] <= spread["max"]
+
+
+def _sized(folder: Path, sizes: list[tuple[int, int]], *, patients: int = 24) -> TileManifest:
+    """Two classes; patient k of class k % 2 has three tiles of the k-th size."""
+    rows = []
+    for k in range(patients):
+        name = f"{k}.png"
+        Image.new("RGB", sizes[k % len(sizes)]).save(folder / name)
+        for tile in range(3):
+            row = {"tile_id": f"{k}-{tile}", "path": name, "label": "ab"[k % 2]}
+            rows.append(row | {"patient_id": str(k)})
+    return TileManifest(pd.DataFrame(rows), folder, ("a", "b"))
+
+
+def test_sizes_of_tiles_are_told(tmp_path: Path) -> None:
+    # Sizes change with every second patient, so both classes have both.
+    found = cohort.tile_sizes(_sized(tmp_path, [(30, 20), (30, 20), (40, 20), (40, 20)]))
+    assert found is not None
+    assert found["width"] == {"min": 30, "median": 35.0, "max": 40}
+    assert (found["n_tiles"], found["n_sizes"], found["caveat"]) == (72, 2, "")
+    assert found["sentence"] == "Size of tiles in pixels: width 30 to 40 (median 35), height 20."
+
+
+def test_size_that_goes_with_the_class_is_a_caveat(tmp_path: Path) -> None:
+    found = cohort.tile_sizes(_sized(tmp_path, [(30, 20), (40, 20)]))
+    assert found is not None
+    assert found["caveat"].startswith("The size of tiles in pixels goes with their class (V = 1.00")
+    assert "medians: a 30 × 20, b 40 × 20" in found["caveat"]
+    many = [(20 + k, 20 + k) if k % 2 else (60 + k, 60 + k) for k in range(24)]
+    varied = cohort.tile_sizes(_sized(tmp_path, many))
+    assert varied is not None
+    assert varied["n_sizes"] == 24
+    assert "goes with their class" in varied["caveat"]
+
+
+def test_size_that_goes_with_the_class_stands_among_the_caveats(
+    case: ReportCase, tmp_path: Path
+) -> None:
+    for path in case.manifest.table["path"].unique():
+        side = 40 if path.startswith("benign") else 30
+        Image.new("RGB", (side, side)).save(tmp_path / path)
+    made = replace(case, manifest=replace(case.manifest, root=tmp_path)).summary()
+    assert made["caveats"][:-1] == list(case.comparison.caveats)
+    assert made["caveats"][-1] == made["data"]["tile_sizes"]["caveat"]
+    assert made["data"]["tile_sizes"]["sentence"] in render_html(made)
+
+
+def test_a_large_manifest_is_sampled_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cohort, "SIZED_TILES", 12)
+    found = cohort.tile_sizes(_sized(tmp_path, [(30, 20)]))
+    assert found is not None
+    assert found["n_tiles"] == 12
+    assert found["sentence"].endswith("height 20, by the headers of 12 tiles at even distances.")
+
+
+def test_tiles_that_are_gone_have_no_size(case: ReportCase, tmp_path: Path) -> None:
+    assert cohort.tile_sizes(replace(case.manifest, root=tmp_path)) is None
 
 
 def test_patients_of_two_classes_are_counted(case: ReportCase) -> None:
