@@ -211,7 +211,7 @@ def _statistics(s: Summary) -> Answer:
         dict.fromkeys(c[by]["test"] for c in s["comparisons"] for by in ("by_patients", "by_folds"))
     )
     if not tests:
-        return "answered", f"{level} bootstrap intervals over patients; nothing was compared."
+        return "answered", f"{level} bootstrap intervals over {s['unit']}; nothing was compared."
     text = f"{level} intervals; {_listed(tests)}; a claim needs every test that its rule asks for; "
     return "answered", _capital(f"{text}Holm for all but the primary contrast.")
 
@@ -264,7 +264,8 @@ def _flow(s: Summary) -> Answer:
 
 
 def _characteristics(s: Summary) -> Answer:
-    return "in part", "Tiles and patients by class and site, and by fold: see Data and folds."
+    what = "Tiles" if s["data"]["n_patients"] is None else "Tiles and patients"
+    return "in part", f"{what} by class and site, and by fold: see Data and folds."
 
 
 def _numbers(s: Summary) -> Answer:

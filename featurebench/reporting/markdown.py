@@ -143,8 +143,7 @@ def _differences(summary: Mapping[str, Any]) -> list[str]:
         for c in summary["comparisons"]
     ]
     reference = plain(labels.get(summary["reference"], summary["reference"]))
-    unit = "tiles" if summary["data"]["n_patients"] is None else "patients"
-    head = [f"Difference from {reference}", f"Over {unit}", "Over folds", "p", "Outcome"]
+    head = [f"Difference from {reference}", f"Over {summary['unit']}", "Over folds", "p", "Outcome"]
     margin = formats.magnitude(summary["metric"]["margin"], summary["metric"]["name"])
     note = (
         f"In {formats.metric_phrase(summary['metric']['name'])}, margin {margin}. p: the larger of "

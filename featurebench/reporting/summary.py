@@ -29,7 +29,7 @@ from featurebench.reporting.seeds import seeds_section
 from featurebench.reporting.turning import turn_in_verdict
 
 if TYPE_CHECKING:
-    from featurebench.comparison import ArmSummary, Comparison
+    from featurebench.comparison import ArmSummary, Comparison, Contrast
     from featurebench.results import LearningCurve, ResultsTable, RunResult
     from featurebench.splits import SplitPlan
     from featurebench.tiles import TileManifest
@@ -103,6 +103,7 @@ def summarize(
         "verdict": comparison.verdict,
         "others": list(comparison.others),
         "barred": list(comparison.barred),
+        "unit": _unit(comparison, results),
         "caveats": [*comparison.caveats, *([of_sizes] if of_sizes else [])],
         "metric": _metric(comparison),
         "reference": comparison.reference,
@@ -110,7 +111,7 @@ def summarize(
         "data": data,
         "plan": plan_section(plan, manifest),
         "arms": _arms(comparison, results, stored_bytes or {}),
-        "comparisons": [asdict(contrast) for contrast in comparison.contrasts],
+        "comparisons": [_contrast(contrast) for contrast in comparison.contrasts],
         "failures": [asdict(failure) for failure in results.failures],
         "settings": dict(settings),
         "provenance": dict(provenance),
@@ -166,6 +167,22 @@ def _metric(comparison: Comparison) -> dict[str, Any]:
         "margin": comparison.margin,
         "alpha": comparison.alpha,
     }
+
+
+def _unit(comparison: Comparison, results: ResultsTable) -> str:
+    """Name what is taken as independent besides folds: ``patients``, or ``tiles`` without them."""
+    for contrast in comparison.contrasts:
+        return contrast.by_patients.unit
+    return "tiles" if results.patients is None else "patients"
+
+
+def _contrast(contrast: Contrast) -> dict[str, Any]:
+    """Give a contrast whose tests are named by what they are over."""
+    found, unit = asdict(contrast), contrast.by_patients.unit
+    over = f"over {unit}"
+    found["interval"] = contrast.interval.replace("over patients", over)
+    found["by_patients"]["test"] = contrast.by_patients.test.replace("over patients", over)
+    return found
 
 
 def _arms(

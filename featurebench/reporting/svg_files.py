@@ -109,7 +109,7 @@ def _row_figures(summary: Summary, charts: Mapping[str, Any]) -> Iterator[tuple[
             for row in charts["forest"].rows
             if row.contrast is not None
         ]
-        note = "Thick: over patients; thin: over folds; band: the margin."
+        note = f"Thick: over {summary['unit']}; thin: over folds; band: the margin."
         yield "differences", _rows(title, rows, charts["forest"].axis, note)
     for name, title in (("folds", "in every fold"), ("seeds", "with every seed")):
         strips = charts[name]

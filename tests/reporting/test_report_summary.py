@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 from report_cases import LITE, ReportCase, draw_case
 
 from featurebench.comparison import ArmSummary, Estimate, compare
-from featurebench.reporting import cohort, summarize
+from featurebench.reporting import cohort, summarize, write_report
 from featurebench.reporting.limits import limits_of
 from featurebench.reporting.render import render_html
 from featurebench.reporting.summary import arm_names, json_ready
@@ -217,6 +218,28 @@ def test_without_patients_and_sites(anonymous: dict[str, Any]) -> None:
     assert data["warnings"] == ["no patient_id: folds cannot be grouped by patient"]
     assert {tile["site"] for tile in data["example_tiles"]} == {None}
     assert anonymous["plan"]["group"] is None
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_without_patients_nothing_is_said_to_be_over_them(tmp_path: Path, repeats: int) -> None:
+    drawn = draw_case(tmp_path / "tiles", patients=False, sites=2, repeats=repeats)
+    compared = compare(drawn.results, margin=0.01, n_boot=20)
+    summary = replace(drawn, comparison=compared).summary()
+    assert summary["unit"] == "tiles"
+    assert {c["by_patients"]["unit"] for c in summary["comparisons"]} == {"tiles"}
+    page = write_report(summary, tmp_path / "report")
+    claims = re.compile(
+        r"(over|of|other|resample|p,|on|unit a) patients?\b|"
+        r"patients (alone|resampled|needed|better)",
+        re.IGNORECASE,
+    )
+    read = [page, *(page.parent / n for n in ("report.md", "comparisons.csv", "checklist.csv"))]
+    read += [*page.parent.glob("*.tex"), *page.parent.glob("figures/*.svg")]
+    for file in read:
+        # The rule's identity, in its column of the table.
+        text = file.read_text(encoding="utf-8").replace(",patients alone,", ",")
+        assert not claims.findall(text), file.name
+    assert "over tiles" in page.read_text(encoding="utf-8")
 
 
 def test_example_tiles_are_small_pictures_of_every_class_and_site(summary: dict[str, Any]) -> None:
