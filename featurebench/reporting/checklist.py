@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from featurebench.reporting import formats
 from featurebench.reporting.checklist_items import ITEMS, SOURCES
+from featurebench.reporting.limits import given_side
 
 Summary = Mapping[str, Any]
 State = Literal["answered", "in part", "open"]
@@ -248,6 +249,9 @@ def _output(s: Summary) -> Answer:
 
 
 def _external(s: Summary) -> Answer:
+    given = given_side(s)
+    if given:
+        return "in part", given
     return "answered", "Not done: arms were scored on held-out parts of one data set."
 
 

@@ -204,7 +204,11 @@ def thumbnail(image: Image.Image) -> str:
 
 
 def plan_section(plan: SplitPlan, manifest: TileManifest) -> dict[str, Any]:
-    """Return the plan's identity and the sizes and class balance of its folds."""
+    """Return the plan's identity and the sizes and class balance of its folds.
+
+    ``sites``: how many sites are ``tested``, and how many of these are ``shared``, being trained on
+    in a fold that tests them; None where no site is recorded.
+    """
     patients = manifest.column("patient_id")
     folds = [
         _fold_row(plan.test_fold[repeat], repeat, fold, manifest, patients)
@@ -218,8 +222,23 @@ def plan_section(plan: SplitPlan, manifest: TileManifest) -> dict[str, Any]:
         "n_repeats": plan.n_repeats,
         "group": plan.group,
         "seed": plan.seed,
+        "sites": _tested_sites(plan, manifest.column("site")),
         "folds": folds,
     }
+
+
+def _tested_sites(plan: SplitPlan, sites: Names | None) -> dict[str, int] | None:
+    if sites is None:
+        return None
+    known = sites != ""
+    tested, shared = set(), set()
+    for assigned in plan.test_fold:
+        for fold in range(plan.n_folds):
+            here = set(sites[known & (assigned == fold)])
+            trained = known & (assigned != fold) & (assigned != VALIDATION)
+            tested |= here
+            shared |= here & set(sites[trained])
+    return {"tested": len(tested), "shared": len(shared)}
 
 
 def _fold_row(

@@ -18,6 +18,7 @@ from report_cases import LITE, ReportCase, draw_case
 
 from featurebench.comparison import ArmSummary, Estimate, compare
 from featurebench.reporting import cohort, summarize, write_report
+from featurebench.reporting.checklist import checklist_section
 from featurebench.reporting.limits import limits_of
 from featurebench.reporting.render import render_html
 from featurebench.reporting.summary import arm_names, json_ready
@@ -393,8 +394,51 @@ class TestLimits:
         assert any("come from one site" in limit for limit in limits_of(one))
 
     def test_folds_grouped_by_site_do_show_new_sites(self, summary: dict[str, Any]) -> None:
-        by_site = summary | {"plan": summary["plan"] | {"group": "site"}}
+        shown = [limit for limit in summary["limits"] if "never seen" in limit]
+        assert shown == [
+            "3 of 3 sites occur in training and test of one fold; performance at a site that was "
+            "never seen was not examined for any."
+        ]
+        by_site = summary | {"plan": summary["plan"] | {"sites": {"tested": 3, "shared": 0}}}
         assert not any("never seen" in limit for limit in limits_of(by_site))
+
+    @pytest.mark.parametrize(
+        ("sites", "ending"),
+        [
+            (None, "; no site is recorded, so whether it comes from another cohort than the"),
+            (
+                {"tested": 2, "shared": 0},
+                ", and none of its 2 sites is trained on: scores are those",
+            ),
+            ({"tested": 3, "shared": 1}, "; 1 of its 3 sites is trained on as well, so scores are"),
+            ({"tested": 3, "shared": 3}, "; its 3 sites are trained on as well, so scores are not"),
+            ({"tested": 1, "shared": 1}, "; its one site is trained on as well, so scores are not"),
+        ],
+    )
+    def test_a_given_test_side_is_not_called_a_part_of_one_data_set(
+        self, summary: dict[str, Any], sites: Any, ending: str
+    ) -> None:
+        given = summary | {
+            "settings": summary["settings"] | {"splits": {"given": "cohort"}},
+            "plan": summary["plan"] | {"sites": sites},
+        }
+        (told,) = [limit for limit in limits_of(given) if "test side" in limit]
+        assert told.startswith(f"The test side was given in column cohort and not drawn{ending}")
+        assert not any("external" in limit or "never seen" in limit for limit in limits_of(given))
+        answers = [row["answer"] for row in checklist_section(given)["rows"]]
+        assert answers.count(told) == 2
+        assert not any("one data set" in answer for answer in answers)
+
+    def test_sites_of_a_plan_are_counted_by_who_is_trained_on(self, case: ReportCase) -> None:
+        sites = case.manifest.column("site")
+        assert sites is not None
+        assert cohort.plan_section(case.plan, case.manifest)["sites"] == {"tested": 3, "shared": 3}
+        sides = np.where(sites == "site-1", "test", np.where(sites == "site-2", "val", "train"))
+        plan = SplitPlan.from_column(sides, case.manifest.labels)
+        assert cohort.plan_section(plan, case.manifest)["sites"] == {"tested": 1, "shared": 0}
+        sides[np.flatnonzero(sites == "site-1")[0]] = "train"
+        plan = SplitPlan.from_column(sides, case.manifest.labels)
+        assert cohort.plan_section(plan, case.manifest)["sites"] == {"tested": 1, "shared": 1}
 
     def test_tiles_left_out(self, graded: dict[str, Any]) -> None:
         assert any(limit.startswith("1 tile could not be used") for limit in graded["limits"])
