@@ -17,7 +17,7 @@ from featurebench.experiment.freshness import (
     digest_inputs,
     digest_of,
 )
-from featurebench.experiment.index import Index, read_index
+from featurebench.experiment.index import Index, read_index, write_tiles
 from featurebench.experiment.provenance import git_commit, machine, versions
 from featurebench.experiment.study import Study, load_tiles, make_study
 from featurebench.results import (
@@ -194,6 +194,8 @@ def write_findings(config: ExperimentConfig, findings: Findings, console: Consol
     if is_fresh(config, findings):
         console.say("report", "cached")
         return config.output.reports / "report.html"
+    # Labels may have been mended since the runs.
+    write_tiles(config.output.results, findings.study)
     with console.track("comparing", 1) as advance:
         comparison = compare_findings(config, findings)
         advance(1)

@@ -99,7 +99,8 @@ def _sites(s: Summary) -> Answer:
 def _preparation(s: Summary) -> Answer:
     n_bad = len(s["data"]["bad_tiles"])
     text = f"{formats.counted(n_bad, 'tile')} could not be used. " if n_bad else ""
-    return "in part", text + "Input sizes and preprocessing of networks are under Settings."
+    told = "Input sizes and preprocessing of networks are under Settings." if s["inputs"] else ""
+    return ("in part", (text + told).strip()) if text or told else OPEN
 
 
 def _classes(s: Summary) -> Answer:

@@ -41,8 +41,9 @@ def _on_plan(summary: Mapping[str, Any]) -> Iterator[str]:
     n_sites, sites = summary["data"]["n_sites"] or 0, summary["plan"]["sites"]
     if n_sites > 1 and sites and sites["shared"] and not _given(summary):
         yield (
-            f"{sites['shared']} of {counted(n_sites, 'site')} occur in training and test of one "
-            "fold; performance at a site that was never seen was not examined for "
+            f"{sites['shared']} of {counted(n_sites, 'site')} "
+            f"{'occurs' if sites['shared'] == 1 else 'occur'} in training and test of one fold; "
+            "performance at a site that was never seen was not examined for "
             f"{'any' if sites['shared'] == sites['tested'] else 'them'}."
         )
 

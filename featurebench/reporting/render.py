@@ -107,7 +107,11 @@ def render_html(summary: Mapping[str, Any]) -> str:
         evidence=evidence_figures(summary),
         tiles_shown=tiles_shown(summary.get("gallery")),
         settings=yaml.safe_dump(summary["settings"], sort_keys=False, allow_unicode=True),
-        provenance=list(flatten(summary["provenance"])),
+        provenance=[
+            (key, value)
+            for key, value in flatten(summary["provenance"])
+            if ".preprocessing" not in key
+        ],
     )
 
 

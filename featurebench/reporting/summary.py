@@ -134,6 +134,7 @@ def summarize(
         replicas=replicas,
         embedding_map=embedding_map,
     )
+    summary["inputs"] = _inputs(provenance.get("embeddings") or (), results.runs)
     summary["audit"] = audit_section(audit, manifest=manifest, plan=plan, frozen=frozen)
     summary["limits"] = limits_of(summary)
     summary["checklist"] = checklist_section(summary)
@@ -166,6 +167,35 @@ def _metric(comparison: Comparison) -> dict[str, Any]:
         "greater_is_better": GREATER_IS_BETTER[comparison.metric],
         "margin": comparison.margin,
         "alpha": comparison.alpha,
+    }
+
+
+def _inputs(
+    embeddings: Sequence[Mapping[str, Any]], runs: Sequence[RunResult]
+) -> list[dict[str, str]]:
+    """Say in words what becomes of a tile before a network sees it, once for each network."""
+    known = [(each["name"].partition("@")[0], each.get("preprocessing")) for each in embeddings]
+    rows = [_input(name, found, is_tuned=False) for name, found in known if found is not None]
+    tuned = [(run.arm, run.params.get("preprocessing")) for run in runs if run.kind == "finetune"]
+    rows += [_input(name, found, is_tuned=True) for name, found in tuned if found]
+    return [row for number, row in enumerate(rows) if row not in rows[:number]]
+
+
+def _input(name: str, found: Mapping[str, Any], *, is_tuned: bool) -> dict[str, str]:
+    if "input_size" not in found:
+        size = "not known, embedded elsewhere" if "source" in found else "the tile as it is"
+        return dict.fromkeys(("crop", "interpolation", "mean", "std"), "") | {
+            "network": name,
+            "size": size,
+        }
+    height, width = found["input_size"][-2:]
+    crop = f"{100 * found['crop_pct']:g} % of the shorter side, {found['crop_mode']}"
+    return {
+        "network": name,
+        "size": f"{width} × {height}",
+        "crop": "to a square, margins of the longer side" if is_tuned else crop,
+        "interpolation": found["interpolation"],
+        **{key: ", ".join(f"{value:g}" for value in found[key]) for key in ("mean", "std")},
     }
 
 

@@ -34,6 +34,14 @@ METRICS = (
     "accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc",
     "average_precision", "kappa", "mcc", "log_loss", "brier", "ece",
 )  # fmt: skip
+INPUT = {
+    "input_size": [3, 128, 128],
+    "interpolation": "bicubic",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+}
 LITE, MOBILE = "tf_efficientnet_lite0.package@0f3a2b1c", "mobilenetv2_100.file@77ab12cd"
 
 
@@ -236,7 +244,7 @@ def draw_run(
         embedding=case.embedding,
         head=None if case.kind == "finetune" else case.method,
         strategy=case.method if case.kind == "finetune" else None,
-        params={"epochs": 3} if case.kind == "finetune" else {},
+        params={"epochs": 3, "preprocessing": INPUT} if case.kind == "finetune" else {},
         fingerprint="",
         plan_id=plan.id,
         seed=0,

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_cases import LITE, ReportCase, draw_case
+from report_cases import INPUT, LITE, ReportCase, draw_case
 
 from featurebench.comparison import ArmSummary, Estimate, compare
 from featurebench.reporting import cohort, summarize, write_report
@@ -376,6 +376,34 @@ class TestArmNames:
         ]
         labels = [name["label"] for name in arm_names(arms).values()]
         assert len(set(labels)) == 3
+
+
+def test_inputs_of_networks_are_told_once_for_all_views(case: ReportCase) -> None:
+    known = INPUT | {"input_size": [3, 224, 192], "mean": [0.485, 0.456, 0.406]}
+    found = [
+        {"name": "net.package@00000000", "preprocessing": known},
+        {"name": "net.package@11111111.turn90", "preprocessing": known},
+        {"name": "handcrafted@22222222", "preprocessing": {}},
+        {"name": "uni.foreign@33333333", "preprocessing": {"source": "npy", "files": 1}},
+        {"name": "old@44444444"},
+    ]
+    hashed = [each | {"weights_sha256": "00" * 32} for each in found]
+    made = replace(case, provenance=case.provenance | {"embeddings": hashed}).summary()
+    net, handcrafted, foreign, tuned = made["inputs"]
+    assert net == {
+        "network": "net.package",
+        "size": "192 × 224",
+        "crop": "87.5 % of the shorter side, center",
+        "interpolation": "bicubic",
+        "mean": "0.485, 0.456, 0.406",
+        "std": "0.5, 0.5, 0.5",
+    }
+    assert (handcrafted["size"], foreign["size"]) == (
+        "the tile as it is",
+        "not known, embedded elsewhere",
+    )
+    assert tuned["network"] == "tf_efficientnet_lite0.package+full"
+    assert tuned["crop"] == "to a square, margins of the longer side"
 
 
 class TestLimits:
