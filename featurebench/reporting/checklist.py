@@ -303,15 +303,18 @@ def _failures(s: Summary) -> Answer:
 
 def _robustness(s: Summary) -> Answer:
     audit = s.get("audit") or {}
+    told = {row["finding"] for row in audit.get("shortcuts") or ()}
     parts = {
-        "audit for leakage, duplicates and shortcuts": audit,
+        "audit for leakage": audit.get("separations"),
+        "for near-duplicates": audit.get("duplicates"),
+        "for shortcuts": told - {"not tested", "cannot be told apart"},
         "curves with fewer labels": s.get("few_labels"),
         "other seeds": s.get("seeds"),
         "ablations": s.get("ablations"),
         "scores by subgroup": _columns(s),
     }
     done = [name for name, found in parts.items() if found]
-    return ("in part", _capital(f"{_listed(done)}.")) if done else OPEN
+    return ("in part", _capital(f"{', '.join(done)}.")) if done else OPEN
 
 
 def _limitations(s: Summary) -> Answer:

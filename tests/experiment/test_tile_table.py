@@ -78,8 +78,7 @@ def test_torn_slide_bars_the_comparison_that_the_audit_finds_it_in(
 
 def test_results_hold_what_scores_are_computed_against(tmp_path: Path, new_recorder: type) -> None:
     def with_scanner(table: pd.DataFrame) -> pd.DataFrame:
-        table.loc[4, "path"] = table.loc[5, "path"].replace(".png", ".txt")
-        (tmp_path / "cohort" / table.loc[4, "path"]).write_text("no image")
+        (tmp_path / "cohort" / str(table["path"].iloc[4])).write_text("no image")
         return table.assign(scanner=np.arange(len(table)) % 2)
 
     summary = _run(tmp_path, with_scanner, new_recorder(), "data.max_bad_tiles=0.5")

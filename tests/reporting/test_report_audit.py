@@ -207,7 +207,7 @@ def test_what_was_looked_for_and_not_found_is_said(tiles: TileManifest, plan: Sp
 
 
 def _of_shortcuts(tiles: TileManifest, plan: SplitPlan, *found: dict[str, Any]) -> dict[str, Any]:
-    known = [
+    known: list[dict[str, Any]] = [
         {"column": name, "leaks": True, "n_values": 9, "n_torn": 0, "n_tiles": 0, "worst": []}
         for name in ("patient_id", "slide_id")
     ]

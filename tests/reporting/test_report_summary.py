@@ -380,7 +380,7 @@ class TestArmNames:
 
 def test_inputs_of_networks_are_told_once_for_all_views(case: ReportCase) -> None:
     known = INPUT | {"input_size": [3, 224, 192], "mean": [0.485, 0.456, 0.406]}
-    found = [
+    found: list[dict[str, Any]] = [
         {"name": "net.package@00000000", "preprocessing": known},
         {"name": "net.package@11111111.turn90", "preprocessing": known},
         {"name": "handcrafted@22222222", "preprocessing": {}},
