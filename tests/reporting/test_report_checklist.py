@@ -56,6 +56,17 @@ def test_input_sizes_are_where_the_checklist_says(summary: dict[str, Any]) -> No
     assert "Settings" not in row_of(without, CLAIM, "9")["answer"]
 
 
+def test_only_what_the_audit_tested_is_named(summary: dict[str, Any]) -> None:
+    def said(*findings: str) -> str:
+        rows = [{"finding": finding} for finding in findings]
+        audit = {"separations": [], "duplicates": None, "shortcuts": rows, "frozen": []}
+        return str(row_of(checklist_section(summary | {"audit": audit}), CLAIM, "30")["answer"])
+
+    assert "shortcuts" in said("none").lower()
+    assert "shortcuts" not in said("not tested", "cannot be told apart").lower()
+    assert "leakage" not in said("none")
+
+
 def test_lists_are_complete_and_in_order() -> None:
     tripod = [item.number for item in ITEMS if item.checklist == TRIPOD]
     expected = [f"{n}{letter}" for n in range(1, 28) for letter in PARTS.get(n, [""])]
