@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from featurebench.errors import ResultsError
 from featurebench.results import (
     Cost,
     FoldScore,
+    ResultsTable,
     RunResult,
     is_complete,
     load_failure,
@@ -166,6 +167,21 @@ def test_failure_is_a_row_until_the_arm_succeeds(tmp_path: Path) -> None:
     assert not is_complete(folder)
     save_run(run, tmp_path)
     assert load_failure(folder) is None
+
+
+def test_patients_and_slides_of_a_table_are_codes() -> None:
+    names = {"patients": list("aabbcc"), "slides": list("xxyyzz")}
+    about: dict[str, Any] = {
+        "y_true": np.zeros(6, np.int64),
+        "test_fold": np.zeros((2, 6), np.int16),
+        "tile_ids": np.arange(6).astype(str),
+    }
+    table = ResultsTable.of([make_run()], **about, **names)
+    assert table.patients is not None
+    assert table.slides is not None
+    assert table.patients.tolist() == table.slides.tolist() == [0, 0, 1, 1, 2, 2]
+    unknown = ResultsTable.of([make_run()], **about)
+    assert unknown.patients is unknown.slides is None
 
 
 def test_folder_name_keeps_to_safe_characters(tmp_path: Path) -> None:

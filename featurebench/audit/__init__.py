@@ -5,7 +5,7 @@ from featurebench.audit.embedding_map import EmbeddingMap, map_embedding
 from featurebench.audit.frozen import FrozenProof, frozen_proofs
 from featurebench.audit.likeness import ALIKE, likeness
 from featurebench.audit.separation import Separation, separations
-from featurebench.audit.shortcut import Shortcut, find_shortcuts
+from featurebench.audit.shortcut import Shortcut, find_shortcuts, untestable
 
 __all__ = [
     "ALIKE",
@@ -22,4 +22,5 @@ __all__ = [
     "map_embedding",
     "seconds_needed",
     "separations",
+    "untestable",
 ]

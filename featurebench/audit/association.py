@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     Doubles = npt.NDArray[np.float64]
 
 N_PERMUTATIONS = 1999
+SIGNIFICANT = 0.05
+LEAST_ASSOCIATION = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Association:
     v: float
     p_value: float
     n_units: int
+
+    @property
+    def related(self) -> bool:
+        """Whether p is below 0.05 and V at least 0.1."""
+        return self.p_value < SIGNIFICANT and self.v >= LEAST_ASSOCIATION
 
 
 def associate(

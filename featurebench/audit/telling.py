@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.floating[Any]]
     Codes = npt.NDArray[np.int64]
 
-# A probe goes well beyond chance where it gets a quarter of the way from chance to certainty.
-WELL_ABOVE = 0.25
+# An interval that reaches beyond half the way from chance to certainty does not show that a probe
+# is at chance.
+WIDE = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,18 @@ class Predictability:
     n_patients: int
 
     @property
-    def well_above_chance(self) -> bool:
-        """Whether the interval is above chance and the probe well beyond it."""
-        skill = (self.accuracy - self.chance) / (1 - self.chance)
-        return self.ci_low > self.chance and skill >= WELL_ABOVE
+    def above_chance(self) -> bool:
+        """Whether the whole interval is above chance."""
+        return self.ci_low > self.chance
+
+    @property
+    def settled(self) -> bool:
+        """Whether this is above chance, or its interval too narrow to hide that it is.
+
+        Below chance, the interval is laid at chance: a probe cannot tell less than nothing.
+        """
+        reach = max(self.accuracy, self.chance) + self.ci_high - self.accuracy - self.chance
+        return self.above_chance or reach <= WIDE * (1 - self.chance)
 
 
 def first_repeat(plan: SplitPlan, rows: npt.NDArray[np.intp] | None = None) -> SplitPlan | None:

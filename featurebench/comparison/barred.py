@@ -20,10 +20,10 @@ _KINDS: dict[ArmKind, str] = {"probe": "frozen probe", "finetune": "fine-tuned n
 def bars(results: ResultsTable, design: Design) -> tuple[str, ...]:
     """Collect the reasons why nothing may be claimed, one sentence each; () where there is none.
 
-    They are of the kind that no test allows for: patients on both sides of a fold, so that scores
-    are too high; too few patients, altogether or of one class, for any test over patients; every
-    arm of one kind failed, so that what was to be compared is not there. Everything milder is a
-    caveat.
+    They are of the kind that no test allows for: patients or slides on both sides of a fold, so
+    that scores are too high; too few patients, altogether or of one class, for any test over
+    patients; every arm of one kind failed, so that what was to be compared is not there.
+    Everything milder is a caveat.
 
     Parameters
     ----------
@@ -33,24 +33,25 @@ def bars(results: ResultsTable, design: Design) -> tuple[str, ...]:
         Folds and units of these results.
     """
     return (
-        *_about_folds(design),
+        *_about_folds(results, design),
         *_about_numbers(design),
         *_about_classes(results, design),
         *_about_failures(results),
     )
 
 
-def _about_folds(design: Design) -> list[str]:
+def _about_folds(results: ResultsTable, design: Design) -> list[str]:
     found = []
     if design.unit == "tiles":
         found.append(
             "It is not known which tiles are of one patient, so what is measured is described and "
             "not tested: give patient_id, each tile its own where no two are of one patient."
         )
-    elif not design.grouped:
+    torn = design.unit != "tiles" and not design.grouped
+    if torn or _slide_is_torn(results):
         found.append(
-            f"Some {design.unit} have tiles on both sides of a fold, so scores are too high, most "
-            "of all those of flexible arms."
+            f"Some {design.unit if torn else 'slides'} have tiles on both sides of a fold, so "
+            "scores are too high, most of all those of flexible arms."
         )
     if len(design.test_fold) * design.n_folds == 1:
         found.append(
@@ -58,6 +59,16 @@ def _about_folds(design: Design) -> list[str]:
             "would differ: cross-validation with repeats (splits.folds, splits.repeats) does."
         )
     return found
+
+
+def _slide_is_torn(results: ResultsTable) -> bool:
+    """Tell whether a slide is tested in one fold and not in the same with all of its tiles."""
+    if results.slides is None:
+        return False
+    known = results.slides >= 0
+    _, first, at = np.unique(results.slides[known], return_index=True, return_inverse=True)
+    side = np.maximum(results.test_fold[:, known], -1)
+    return bool((side != side[:, first[at]]).any())
 
 
 def _about_numbers(design: Design) -> list[str]:

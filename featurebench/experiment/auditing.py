@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Embeddings = dict[str, npt.NDArray[np.floating[Any]]]
 
-AUDIT_VERSION = 1
+AUDIT_VERSION = 2
 AUDIT_FILE = "audit.json"
 MAP_FILE = "embedding_map.npz"
 _ALWAYS = ("patient_id", "slide_id")
@@ -87,6 +87,7 @@ def make_audit(
         with threadpool_limits(threads):
             document |= _look_at(config.audit, study, embeddings, console)
             document["shortcuts"] = _shortcuts(config.audit, study, embeddings, columns, threads)
+            absent += _untested(config.audit, columns)
             _write_map(config, study, embeddings, document)
         text = json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
         write_atomically(config.output.results / AUDIT_FILE, text)
@@ -222,6 +223,18 @@ def _shortcuts(
             threads=threads,
         )
     ]
+
+
+def _untested(settings: AuditConfig, columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
+    """Say what was not looked for although there are embeddings, and why."""
+    from featurebench.audit import untestable
+
+    if not settings.duplicates:
+        yield "Near-identical tiles were not looked for: audit.duplicates is false."
+    for column in settings.columns:
+        reason = untestable(column, columns.get(column))
+        if reason:
+            yield f"Shortcuts by {column} were not tested: {reason}."
 
 
 def _write_map(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,13 +35,13 @@ class Index:
         ``curve`` where it is to have a few-label curve, with ``replica_of`` where it repeats an
         arm with another seed, and with ``varied`` where it is one of a sweep.
     embeddings
-        What the probes read: ``name``, ``fingerprint`` and ``weights_sha256``.
+        What the probes read: ``name``, ``fingerprint``, ``weights_sha256`` and ``preprocessing``.
     """
 
     plan_id: str
     bad_tiles: tuple[BadTile, ...]
     arms: Sequence[Mapping[str, Any]] = ()
-    embeddings: Sequence[Mapping[str, str]] = ()
+    embeddings: Sequence[Mapping[str, Any]] = ()
 
 
 def read_index(results: Path) -> Index:
@@ -65,7 +66,7 @@ def read_index(results: Path) -> Index:
 def write_index(
     results: Path, study: Study, arms: Sequence[Arm], curves: Mapping[str, Path] | None = None
 ) -> Index:
-    """List all declared arms in ``arms.json``, and write the plan beside it.
+    """List all declared arms in ``arms.json``, and write the plan and the tiles beside it.
 
     Parameters
     ----------
@@ -79,7 +80,19 @@ def write_index(
     index = Index(study.plan.id, study.bad_tiles, listed, _embeddings(arms))
     write_atomically(results / "arms.json", json.dumps(asdict(index), indent=1) + "\n")
     study.plan.save(results / "splits.csv")
+    write_tiles(results, study)
     return index
+
+
+def write_tiles(results: Path, study: Study) -> None:
+    """Write the usable tiles with all columns of the manifest to ``tiles.parquet``.
+
+    Row i is the tile in row i of the plan and of all predictions, so that scores can be computed
+    from the results' folder alone.
+    """
+    content = io.BytesIO()
+    study.tiles.table.to_parquet(content, index=False)
+    write_atomically(results / "tiles.parquet", content.getvalue())
 
 
 def digest_files(files: Sequence[Path], *further: str) -> str:
@@ -108,10 +121,15 @@ def _entry(arm: Arm, results: Path) -> dict[str, Any]:
     return entry
 
 
-def _embeddings(arms: Sequence[Arm]) -> list[dict[str, str]]:
+def _embeddings(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     read = [spec for arm in arms for spec in (arm.spec, *arm.views) if spec is not None]
     specs: dict[str, Any] = {spec.name: spec for spec in read}
     return [
-        {"name": name, "fingerprint": spec.fingerprint, "weights_sha256": spec.weights_sha256}
+        {
+            "name": name,
+            "fingerprint": spec.fingerprint,
+            "weights_sha256": spec.weights_sha256,
+            "preprocessing": dict(spec.preprocessing),
+        }
         for name, spec in specs.items()
     ]

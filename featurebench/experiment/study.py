@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from featurebench.errors import ConfigError, ExtractionError, SplitError, TileError
 from featurebench.splits import SplitPlan
-from featurebench.tiles import TileManifest, read_tile, unpack_medmnist, write_cohort
+from featurebench.tiles import (
+    TileManifest,
+    read_tile,
+    unpack_medmnist,
+    unused_ids,
+    write_cohort,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,11 +85,20 @@ class Study:
         pairs = np.unique(np.column_stack([patients, codes]), axis=0)
         return codes if len(pairs) == len(np.unique(patients)) else None
 
+    @property
+    def slides(self) -> npt.NDArray[np.int64] | None:
+        """Codes of each tile's slide, -1 where it is empty; None where no slide is known."""
+        ids = self.tiles.column("slide_id")
+        if ids is None:
+            return None
+        codes = np.unique(ids.astype(str), return_inverse=True)[1].astype(np.int64)
+        return np.where(ids.astype(str) == "", -1, codes)
+
 
 def load_tiles(config: ExperimentConfig, console: Console) -> TileManifest:
     """Read the manifest or folder, unpack the medmnist file, or draw the cohort by the store."""
     tiles = _read_source(config.data, config.store, console)
-    for warning in tiles.warnings:
+    for warning in (*tiles.warnings, *unused_ids(tiles.table)):
         console.say("warning", warning)
     patients = tiles.column(DEFAULT_GROUP)
     n_patients = "" if patients is None else f"{len(set(patients))} patients, "

@@ -17,7 +17,7 @@ from featurebench.experiment.freshness import (
     digest_inputs,
     digest_of,
 )
-from featurebench.experiment.index import Index, read_index
+from featurebench.experiment.index import Index, read_index, write_tiles
 from featurebench.experiment.protocol import protocol_section, seal_protocol
 from featurebench.experiment.provenance import git_commit, machine, versions
 from featurebench.experiment.study import Study, load_tiles, make_study
@@ -33,6 +33,7 @@ from featurebench.results import (
     load_failure,
     load_run,
 )
+from featurebench.tiles import unused_ids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,7 +166,11 @@ def compare_findings(config: ExperimentConfig, findings: Findings) -> Comparison
         min_recall=config.compare.min_recall,
         max_ece=config.compare.max_ece,
     )
-    told = [*protocol_section(findings.protocol)["caveats"], *audit_sentences(findings.audit)]
+    told = [
+        *unused_ids(findings.study.tiles.table),
+        *protocol_section(findings.protocol)["caveats"],
+        *audit_sentences(findings.audit),
+    ]
     if findings.pending:
         waiting = ", ".join(findings.pending)
         told.insert(0, f"Declared but not run yet, and so not compared: {waiting}.")
@@ -207,6 +212,8 @@ def write_findings(config: ExperimentConfig, findings: Findings, console: Consol
     if is_fresh(config, findings):
         console.say("report", "cached")
         return config.output.reports / "report.html"
+    # Labels may have been mended since the runs.
+    write_tiles(config.output.results, findings.study)
     with console.track("comparing", 1) as advance:
         comparison = compare_findings(config, findings)
         advance(1)
@@ -226,6 +233,7 @@ def _table(study: Study, runs: list[RunResult], failures: list[Failure]) -> Resu
         classes=study.tiles.classes,
         tile_ids=study.plan.tile_ids,
         patients=study.patients,
+        slides=study.slides,
         test_fold=study.plan.test_fold,
         plan_id=study.plan.id,
         sites=study.codes("site"),

@@ -76,8 +76,10 @@ def facts(contrast: Contrast, summary: Summary) -> list[dict[str, str]]:
     """Return what the answer costs and what this cohort could have found, where it is known."""
     metric = summary["metric"]
     size = formats.magnitude(metric["margin"], metric["name"])
-    patients = summary["data"]["n_patients"]
-    here = "" if patients is None else f"; here {formats.count(patients)}"
+    unit, patients = contrast["by_patients"]["unit"], summary["data"]["n_patients"]
+    here = (
+        f"; here {formats.count(patients)}" if unit == "patients" and patients is not None else ""
+    )
     rows = []
     if contrast["cost_ratio"] is not None:
         note = "the wall-clock time of the reference, embedding included"
@@ -88,9 +90,9 @@ def facts(contrast: Contrast, summary: Summary) -> list[dict[str, str]]:
         rows.append(("Could be found", value, note))
     if contrast["n_needed_high"] is not None:
         note = f"to find a difference of {size} in 80 % of cohorts{here}"
-        rows.append(("Patients needed", formats.patients_needed(contrast), note))
+        rows.append((f"{unit.capitalize()} needed", formats.patients_needed(contrast), note))
     if contrast["p_patient_better"] is not None:
-        note = "of patients, ties counted half"
+        note = f"of {unit}, ties counted half"
         rows.append(("Better for", formats.percent(contrast["p_patient_better"]), note))
     return [{"term": term, "value": value, "note": note} for term, value, note in rows]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from featurebench.errors import TileError
@@ -43,16 +44,17 @@ def audit_section(
     Returns
     -------
     dict or None
-        ``findings`` (what casts doubt on the scores) and ``cleared`` (what was looked for and not
-        found), in sentences; ``absent``; ``separations``, ``duplicates``, ``shortcuts`` and
+        ``findings`` (what casts doubt on the scores), ``cleared`` (what was looked for and not
+        found) and ``absent`` (what was not tested or cannot be told, and why), in sentences;
+        ``separations``, ``duplicates``, ``shortcuts`` and
         ``frozen``, the rows of the tables. Pictures are there where the tiles can be read.
     """
     if audit is None:
         return None
     return {
-        "findings": list(audit_sentences(audit)),
+        "findings": list(_findings(audit)),
         "cleared": list(_cleared(audit)),
-        "absent": list(audit["absent"]),
+        "absent": [*_on_entangled(audit["shortcuts"]), *_untested(audit), *audit["absent"]],
         "separations": [_unnamed(row, manifest) for row in _separation_rows(audit)],
         "duplicates": _duplicates(audit["duplicates"], manifest, plan),
         "shortcuts": [_shortcut_row(found) for found in audit["shortcuts"]],
@@ -61,9 +63,14 @@ def audit_section(
 
 
 def audit_sentences(audit: Found | None) -> tuple[str, ...]:
-    """Return what the audit found against the scores, one sentence each; empty where nothing."""
-    if audit is None:
-        return ()
+    """Return what casts doubt on the scores, one sentence each; empty where nothing.
+
+    That is what the audit found, and where class and another column cannot be told apart at all.
+    """
+    return () if audit is None else (*_findings(audit), *_on_entangled(audit["shortcuts"]))
+
+
+def _findings(audit: Found) -> tuple[str, ...]:
     several = len({found["embedding"] for found in audit["shortcuts"]}) > 1
     return (
         *_on_separation(audit),
@@ -101,11 +108,14 @@ def _on_duplicates(found: Found | None) -> Iterator[str]:
 
 
 def _on_shortcut(found: Found, *, named: bool) -> str | None:
+    if found["finding"] not in {"shortcut suspected", "site dominates"}:
+        return None
     column, association = found["column"], found["association"]
     embedding = f"The embedding {found['embedding']}" if named else "The embedding"
     told = _told(found["site"])
-    together = f"class and {column} are associated (V = {association['v']:.2f})"
-    if found["finding"] == "shortcut suspected" and _is_well_told(found):
+    together = f"class and {column} are associated (V = {association['v'] or 0:.2f})"
+    seen = _above_chance(found["site"]) and _above_chance(found["within"])
+    if found["finding"] == "shortcut suspected" and seen:
         return f"{embedding} tells the {column} {told}, and {together}: a shortcut is suspected."
     low = (
         f"{embedding} groups tiles by {column} rather than by class (robustness index "
@@ -113,14 +123,12 @@ def _on_shortcut(found: Found, *, named: bool) -> str | None:
     )
     if found["finding"] == "shortcut suspected":
         return f"{low}, and {together}: a shortcut is suspected."
-    if found["finding"] == "site dominates":
-        return f"{low}: how the arms do at another {column} is in doubt."
-    return None
+    return f"{low}: how the arms do at another {column} is in doubt."
 
 
 def _cleared(audit: Found) -> Iterator[str]:
     rows = [row for row in _separation_rows(audit) if row["leaks"]]
-    clear = [row["noun"] for row in rows if not row["n_torn"]]
+    clear = [row["noun"] for row in rows if row["n_values"] and not row["n_torn"]]
     if clear:
         yield f"No {' and no '.join(clear)} stands on both sides of a fold."
     found = audit["duplicates"]
@@ -146,8 +154,57 @@ def _cleared_of_shortcuts(shortcuts: Sequence[Found]) -> Iterator[str]:
         )
         if found["finding"] == "site is told":
             yield f"{embedding} tells the {column} {_told(found['site'])}, but {apart}."
+        elif found["finding"] == "none" and _above_chance(found["site"]):
+            yield (
+                f"{embedding} tells the {column} {_told(found['site'])}, but among tiles of one "
+                f"class it was not shown to: {_measured(found['within'])}."
+            )
         elif found["finding"] == "none":
-            yield f"{embedding} does not tell the {column} well above chance."
+            yield f"{embedding} was not shown to tell the {column}: {_measured(found['site'])}."
+
+
+def _on_entangled(shortcuts: Sequence[Found]) -> Iterator[str]:
+    """Say once for each column where class and column cannot be told apart."""
+    for column in dict.fromkeys(found["column"] for found in shortcuts if found["entangled"]):
+        rows = [found for found in shortcuts if found["column"] == column]
+        told = [found["site"] for found in rows if _above_chance(found["site"])]
+        by = ""
+        if told:
+            best = max(told, key=lambda site: site["accuracy"])
+            by = f", and an embedding tells the {column} {_told(best)}"
+        yield (
+            f"{column[:1].upper()}{column[1:]} and class cannot be told apart on this cohort: "
+            f"{rows[0]['entangled']}{by}. Whether arms see the class or the {column} is open."
+        )
+
+
+def _untested(audit: Found) -> Iterator[str]:
+    """Say what was not tested, and why."""
+    seen = {row["column"] for row in _separation_rows(audit) if row["n_values"]}
+    unknown = [noun for column, noun in _NOUNS.items() if column not in seen]
+    if "patient" in unknown:
+        yield (
+            f"Whether a {' or '.join(unknown)} stands on both sides of a fold was not tested: no "
+            f"{' and no '.join(unknown)} is known."
+        )
+    several = len({found["embedding"] for found in audit["shortcuts"]}) > 1
+    for found in audit["shortcuts"]:
+        if found["finding"] == "not tested":
+            embedding = f"embedding {found['embedding']}" if several else "embedding"
+            yield f"Whether the {embedding} tells the {found['column']} {_why_untested(found)}."
+
+
+def _why_untested(found: Found) -> str:
+    within = _above_chance(found["site"])
+    decisive = found["within"] if within else found["site"]
+    scope = "among tiles of one class " if within else ""
+    if decisive is None:
+        few = "fewer than two of its values could be both trained on and tested"
+        few = "no class has enough tested tiles of two of its values" if within else few
+        return f"{scope}was not tested: {few}"
+    if not _has_interval(decisive):
+        return f"{scope}was not tested: too few patients were tested for an interval"
+    return f"{scope}is open, the interval is too wide: {_measured(decisive)}"
 
 
 def _told(site: Found | None) -> str:
@@ -156,9 +213,20 @@ def _told(site: Found | None) -> str:
     return f"with {percent(site['accuracy'])} balanced accuracy (chance {percent(site['chance'])})"
 
 
-def _is_well_told(found: Found) -> bool:
-    site = found["site"]
-    return bool(site and site["ci_low"] is not None and site["ci_low"] > site["chance"])
+def _measured(found: Found) -> str:
+    interval = f"{percent(found['ci_low'])[:-2]} to {percent(found['ci_high'])}"
+    return (
+        f"{percent(found['accuracy'])} balanced accuracy (95 % CI {interval}, chance "
+        f"{percent(found['chance'])})"
+    )
+
+
+def _has_interval(found: Found) -> bool:
+    return found["ci_low"] is not None and math.isfinite(found["ci_low"])
+
+
+def _above_chance(found: Found | None) -> bool:
+    return bool(found and _has_interval(found) and found["ci_low"] > found["chance"])
 
 
 def _chance(found: Found) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from featurebench.reporting import formats
 from featurebench.reporting.checklist_items import ITEMS, SOURCES
+from featurebench.reporting.limits import given_side
 
 Summary = Mapping[str, Any]
 State = Literal["answered", "in part", "open"]
@@ -103,7 +104,8 @@ def _sites(s: Summary) -> Answer:
 def _preparation(s: Summary) -> Answer:
     n_bad = len(s["data"]["bad_tiles"])
     text = f"{formats.counted(n_bad, 'tile')} could not be used. " if n_bad else ""
-    return "in part", text + "Input sizes and preprocessing of networks are under Settings."
+    told = "Input sizes and preprocessing of networks are under Settings." if s["inputs"] else ""
+    return ("in part", (text + told).strip()) if text or told else OPEN
 
 
 def _classes(s: Summary) -> Answer:
@@ -216,7 +218,7 @@ def _statistics(s: Summary) -> Answer:
         dict.fromkeys(c[by]["test"] for c in s["comparisons"] for by in ("by_patients", "by_folds"))
     )
     if not tests:
-        return "answered", f"{level} bootstrap intervals over patients; nothing was compared."
+        return "answered", f"{level} bootstrap intervals over {s['unit']}; nothing was compared."
     text = f"{level} intervals; {_listed(tests)}; a claim needs every test that its rule asks for; "
     return "answered", _capital(f"{text}Holm for all but the primary contrast.")
 
@@ -253,6 +255,9 @@ def _output(s: Summary) -> Answer:
 
 
 def _external(s: Summary) -> Answer:
+    given = given_side(s)
+    if given:
+        return "in part", given
     return "answered", "Not done: arms were scored on held-out parts of one data set."
 
 
@@ -269,7 +274,8 @@ def _flow(s: Summary) -> Answer:
 
 
 def _characteristics(s: Summary) -> Answer:
-    return "in part", "Tiles and patients by class and site, and by fold: see Data and folds."
+    what = "Tiles" if s["data"]["n_patients"] is None else "Tiles and patients"
+    return "in part", f"{what} by class and site, and by fold: see Data and folds."
 
 
 def _numbers(s: Summary) -> Answer:
@@ -302,15 +308,18 @@ def _failures(s: Summary) -> Answer:
 
 def _robustness(s: Summary) -> Answer:
     audit = s.get("audit") or {}
+    told = {row["finding"] for row in audit.get("shortcuts") or ()}
     parts = {
-        "audit for leakage, duplicates and shortcuts": audit,
+        "audit for leakage": audit.get("separations"),
+        "for near-duplicates": audit.get("duplicates"),
+        "for shortcuts": told - {"not tested", "cannot be told apart"},
         "curves with fewer labels": s.get("few_labels"),
         "other seeds": s.get("seeds"),
         "ablations": s.get("ablations"),
         "scores by subgroup": _columns(s),
     }
     done = [name for name, found in parts.items() if found]
-    return ("in part", _capital(f"{_listed(done)}.")) if done else OPEN
+    return ("in part", _capital(f"{', '.join(done)}.")) if done else OPEN
 
 
 def _limitations(s: Summary) -> Answer:

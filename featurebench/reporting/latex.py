@@ -76,7 +76,7 @@ def latex_arms(summary: Summary) -> str:
     head = ["Arm", "Per tile", *(["Per patient"] if of_patients else []), "Time"]
     caption = (
         f"{metric['label']} of every arm with {_level(summary)} confidence intervals over "
-        f"{_unit(summary)}; {_design(summary)}. Time: wall clock of all repeats, embedding "
+        f"{summary['unit']}; {_design(summary)}. Time: wall clock of all repeats, embedding "
         "included."
     )
     return _table(summary, "arms", caption, head, rows)
@@ -107,7 +107,7 @@ def latex_differences(summary: Summary) -> str:
                 escape(c["outcome"]),
             ]
         )
-    over = f"Over {_unit(summary)}"
+    over = f"Over {summary['unit']}"
     head = ["Arm", over, "$p$", "Over folds", "$p$", "$p$ (claim)", "Outcome"]
     unit = f" ({metric['unit']})" if metric["unit"] else ""
     reference = labels.get(summary["reference"], summary["reference"])
@@ -176,10 +176,6 @@ def _p(value: float | None) -> str:
 
 def _level(summary: Summary) -> str:
     return formats.percent(1 - summary["metric"]["alpha"])
-
-
-def _unit(summary: Summary) -> str:
-    return "tiles" if summary["data"]["n_patients"] is None else "patients"
 
 
 def _design(summary: Summary) -> str:

@@ -13,7 +13,7 @@ def limits_of(summary: Mapping[str, Any]) -> list[str]:
     """Return sentences on what the summary's numbers do not cover, beyond its caveats."""
     return [
         *_on_tiles(summary["data"], summary["settings"]),
-        *_on_plan(summary["data"], summary["plan"]),
+        *_on_plan(summary),
         *_on_arms(summary),
         *_on_differences(summary),
         *operating_limits(summary),
@@ -23,7 +23,6 @@ def limits_of(summary: Mapping[str, Any]) -> list[str]:
 def _on_tiles(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
     if (settings.get("data") or {}).get("synthetic"):
         yield "All tiles are drawn by a program: nothing here is evidence about real tissue."
-    yield "All tiles come from one data set; no external cohort was scored."
     sites = data["n_sites"]
     if sites is None:
         yield "No site is recorded, so differences between sites were not examined."
@@ -36,12 +35,46 @@ def _on_tiles(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[
         )
 
 
-def _on_plan(data: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
-    if (data["n_sites"] or 0) > 1 and plan["group"] != "site":
+def _on_plan(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the tested side is, as far as the record knows it."""
+    yield given_side(summary) or (
+        "Training and test sides were drawn from one data set; no external cohort was scored."
+    )
+    n_sites, sites = summary["data"]["n_sites"] or 0, summary["plan"]["sites"]
+    if n_sites > 1 and sites and sites["shared"] and not _given(summary):
         yield (
-            "Every site may occur in training and test; performance at a site that was never seen "
-            "was not examined."
+            f"{sites['shared']} of {counted(n_sites, 'site')} "
+            f"{'occurs' if sites['shared'] == 1 else 'occur'} in training and test of one fold; "
+            "performance at a site that was never seen was not examined for "
+            f"{'any' if sites['shared'] == sites['tested'] else 'them'}."
         )
+
+
+def given_side(summary: Mapping[str, Any]) -> str:
+    """Say what is known of a test side that was given and not drawn; empty where it was drawn."""
+    column, sites = _given(summary), summary["plan"]["sites"]
+    if not column:
+        return ""
+    start = f"The test side was given in column {column} and not drawn"
+    if not sites or not sites["tested"]:
+        return (
+            f"{start}; no site is recorded, so whether it comes from another cohort than the "
+            "training side is not known here."
+        )
+    tested, shared = sites["tested"], sites["shared"]
+    its = f"its {'one site' if tested == 1 else f'{tested} sites'}"
+    if not shared:
+        return f"{start}, and none of {its} is trained on: scores are those at other sites."
+    which = its if shared == tested else f"{shared} of {its}"
+    verb = "is" if shared == 1 else "are"
+    return (
+        f"{start}; {which} {verb} trained on as well, so scores are not those at other sites alone."
+    )
+
+
+def _given(summary: Mapping[str, Any]) -> str | None:
+    column: str | None = (summary["settings"].get("splits") or {}).get("given")
+    return column
 
 
 def _on_arms(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -149,7 +149,8 @@ def _setup(summary: Mapping[str, Any]) -> str:
     if patients is not None:
         parts.append(f"{formats.counted(patients, 'patient')}")
     parts.append(formats.counted(len(data["classes"]), "class", "classes"))
-    return ", ".join(parts) + f"; {formats.plan_text(plan)}."
+    sizes = data.get("tile_sizes") or {"sentence": ""}
+    return f"{', '.join(parts)}; {formats.plan_text(plan)}. {sizes['sentence']}".strip()
 
 
 def _arms_table(summary: Mapping[str, Any]) -> str:
@@ -191,8 +192,7 @@ def _differences(summary: Mapping[str, Any]) -> list[str]:
         for c in summary["comparisons"]
     ]
     reference = plain(labels.get(summary["reference"], summary["reference"]))
-    unit = "tiles" if summary["data"]["n_patients"] is None else "patients"
-    head = [f"Difference from {reference}", f"Over {unit}", "Over folds", "p", "Outcome"]
+    head = [f"Difference from {reference}", f"Over {summary['unit']}", "Over folds", "p", "Outcome"]
     metric = summary["metric"]
     note = (
         f"In {formats.metric_phrase(metric['name'])}, {formats.margin(metric)}. p: the larger of "

@@ -114,7 +114,11 @@ def render_html(summary: Mapping[str, Any]) -> str:
         "measures": MEASURES,
         "tiles_shown": tiles_shown(summary.get("gallery")),
         "settings": yaml.safe_dump(summary["settings"], sort_keys=False, allow_unicode=True),
-        "provenance": list(flatten(summary["provenance"])),
+        "provenance": [
+            (key, value)
+            for key, value in flatten(summary["provenance"])
+            if ".preprocessing" not in key
+        ],
     }
     words = words_in(read_text(render_page("report.html.j2", words=[], **shown)))
     return typeset(render_page("report.html.j2", words=words, **shown), words)

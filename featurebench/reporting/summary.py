@@ -29,7 +29,7 @@ from featurebench.reporting.seeds import seeds_section
 from featurebench.reporting.turning import turn_in_verdict
 
 if TYPE_CHECKING:
-    from featurebench.comparison import ArmSummary, Comparison
+    from featurebench.comparison import ArmSummary, Comparison, Contrast
     from featurebench.results import LearningCurve, ResultsTable, RunResult
     from featurebench.splits import SplitPlan
     from featurebench.tiles import TileManifest
@@ -98,20 +98,23 @@ def summarize(
     dict
         The content of ``report.json``.
     """
+    data = data_section(manifest, bad_tiles)
+    of_sizes = (data["tile_sizes"] or {}).get("caveat")
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "experiment": experiment,
         "verdict": comparison.verdict,
         "others": list(comparison.others),
         "barred": list(comparison.barred),
-        "caveats": list(comparison.caveats),
+        "unit": _unit(comparison, results),
+        "caveats": [*comparison.caveats, *([of_sizes] if of_sizes else [])],
         "metric": _metric(comparison),
         "reference": comparison.reference,
         "selections": [asdict(each) for each in comparison.selections],
-        "data": data_section(manifest, bad_tiles),
+        "data": data,
         "plan": plan_section(plan, manifest),
         "arms": _arms(comparison, results, stored_bytes or {}),
-        "comparisons": [asdict(contrast) for contrast in comparison.contrasts],
+        "comparisons": [_contrast(contrast) for contrast in comparison.contrasts],
         "failures": [asdict(failure) for failure in results.failures],
         "settings": dict(settings),
         "protocol": protocol,
@@ -136,6 +139,7 @@ def summarize(
         embedding_map=embedding_map,
         **_declared(settings),
     )
+    summary["inputs"] = _inputs(provenance.get("embeddings") or (), results.runs)
     summary["audit"] = audit_section(audit, manifest=manifest, plan=plan, frozen=frozen)
     summary["limits"] = limits_of(summary)
     summary["checklist"] = checklist_section(summary)
@@ -175,6 +179,51 @@ def _metric(comparison: Comparison) -> dict[str, Any]:
         "floor": comparison.floor,
         "alpha": comparison.alpha,
     }
+
+
+def _inputs(
+    embeddings: Sequence[Mapping[str, Any]], runs: Sequence[RunResult]
+) -> list[dict[str, str]]:
+    """Say in words what becomes of a tile before a network sees it, once for each network."""
+    known = [(each["name"].partition("@")[0], each.get("preprocessing")) for each in embeddings]
+    rows = [_input(name, found, is_tuned=False) for name, found in known if found is not None]
+    tuned = [(run.arm, run.params.get("preprocessing")) for run in runs if run.kind == "finetune"]
+    rows += [_input(name, found, is_tuned=True) for name, found in tuned if found]
+    return [row for number, row in enumerate(rows) if row not in rows[:number]]
+
+
+def _input(name: str, found: Mapping[str, Any], *, is_tuned: bool) -> dict[str, str]:
+    if "input_size" not in found:
+        size = "not known, embedded elsewhere" if "source" in found else "the tile as it is"
+        return dict.fromkeys(("crop", "interpolation", "mean", "std"), "") | {
+            "network": name,
+            "size": size,
+        }
+    height, width = found["input_size"][-2:]
+    crop = f"{100 * found['crop_pct']:g} % of the shorter side, {found['crop_mode']}"
+    return {
+        "network": name,
+        "size": f"{width} × {height}",
+        "crop": "to a square, margins of the longer side" if is_tuned else crop,
+        "interpolation": found["interpolation"],
+        **{key: ", ".join(f"{value:g}" for value in found[key]) for key in ("mean", "std")},
+    }
+
+
+def _unit(comparison: Comparison, results: ResultsTable) -> str:
+    """Name what is taken as independent besides folds: ``patients``, or ``tiles`` without them."""
+    for contrast in comparison.contrasts:
+        return contrast.by_patients.unit
+    return "tiles" if results.patients is None else "patients"
+
+
+def _contrast(contrast: Contrast) -> dict[str, Any]:
+    """Give a contrast whose tests are named by what they are over."""
+    found, unit = asdict(contrast), contrast.by_patients.unit
+    over = f"over {unit}"
+    found["interval"] = contrast.interval.replace("over patients", over)
+    found["by_patients"]["test"] = contrast.by_patients.test.replace("over patients", over)
+    return found
 
 
 def _arms(

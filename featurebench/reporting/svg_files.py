@@ -110,7 +110,7 @@ def _row_figures(summary: Summary, charts: Mapping[str, Any]) -> Iterator[tuple[
             if row.contrast is not None
         ]
         band = "; band: the margin" if metric["margin"] else ""
-        note = f"Thick: over patients; thin: over folds{band}."
+        note = f"Thick: over {summary['unit']}; thin: over folds{band}."
         yield "differences", _rows(title, rows, charts["forest"].axis, note)
     for name, title in (("folds", "in every fold"), ("seeds", "with every seed")):
         strips = charts[name]

@@ -131,6 +131,9 @@ class ResultsTable:
     groups, grouped_by
         Codes of what folds keep together where each holds whole patients, such as sites, and the
         column's name; None and ``patient_id`` where that is the patients.
+    slides
+        Codes of each tile's slide, -1 where it is unknown, shape (n_tiles,); None where none is
+        known.
     """
 
     runs: tuple[RunResult, ...]
@@ -144,6 +147,7 @@ class ResultsTable:
     sites: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.int64] | None = None
     grouped_by: str = "patient_id"
+    slides: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -154,6 +158,7 @@ class ResultsTable:
         test_fold: npt.NDArray[np.int16],
         tile_ids: npt.NDArray[np.str_],
         patients: npt.ArrayLike | None = None,
+        slides: npt.ArrayLike | None = None,
         failures: Sequence[Failure] = (),
     ) -> ResultsTable:
         """Put runs of one plan together with their truth.
@@ -164,8 +169,8 @@ class ResultsTable:
             At least one.
         y_true, test_fold, tile_ids, failures
             As the table's.
-        patients
-            Any value that tells patients apart, shape (n_tiles,).
+        patients, slides
+            Any value that tells patients, and slides, apart, shape (n_tiles,).
 
         Raises
         ------
@@ -174,10 +179,6 @@ class ResultsTable:
         """
         if not runs:
             raise ResultsError("no runs are given: there is nothing to put into a table")
-        codes = None
-        if patients is not None:
-            names = np.asarray(patients).astype(str)
-            codes = np.unique(names, return_inverse=True)[1].astype(np.int64)
         first = runs[0]
         return cls(
             tuple(runs),
@@ -185,10 +186,18 @@ class ResultsTable:
             y_true,
             first.classes,
             tile_ids,
-            codes,
+            _codes(patients),
             test_fold,
             first.plan_id,
+            slides=_codes(slides),
         )
+
+
+def _codes(names: npt.ArrayLike | None) -> npt.NDArray[np.int64] | None:
+    if names is None:
+        return None
+    found = np.asarray(names).astype(str)
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
 
 
 def run_id(arm: str, params: Mapping[str, Any], fingerprint: str, plan_id: str, seed: int) -> str:

@@ -1,10 +1,15 @@
 """Where tiles come from: folder, table, medmnist file or synthetic cohort, as one TileManifest."""
 
 from featurebench.tiles.jitter import jitter_tile
-from featurebench.tiles.layout import find_manifest, guess_columns, suggest_patient_regex
+from featurebench.tiles.layout import (
+    find_manifest,
+    guess_columns,
+    suggest_patient_regex,
+    unused_ids,
+)
 from featurebench.tiles.manifest import TileManifest
 from featurebench.tiles.medmnist import unpack_medmnist
-from featurebench.tiles.pixels import MAX_PIXELS, read_tile
+from featurebench.tiles.pixels import MAX_PIXELS, read_tile, tile_size
 from featurebench.tiles.synthetic import Cohort, oracle_auc, write_cohort
 from featurebench.tiles.views import (
     CLEAN,
@@ -30,7 +35,9 @@ __all__ = [
     "parse_view",
     "read_tile",
     "suggest_patient_regex",
+    "tile_size",
     "turn_pixels",
     "unpack_medmnist",
+    "unused_ids",
     "write_cohort",
 ]

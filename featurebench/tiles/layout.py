@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
+    import pandas as pd
+
 FEWEST_PATIENTS = 5
 # Headings as they are met in practice, the likeliest first; compared in lower case with "_".
 SYNONYMS = {
@@ -22,6 +24,12 @@ SYNONYMS = {
     "patient_id": ("patient_id", "patient", "case", "case_id", "subject", "subject_id"),
     "slide_id": ("slide_id", "slide", "image", "image_id", "wsi"),
     "site": ("site", "center", "centre", "hospital", "institution"),
+}
+_ENDING = r"(_?(id|no|nr|number|name|code|key|barcode|uid))?"
+# Columns that tell who or what a tile is of, whatever else they are called.
+_UNUSED = {
+    "patient_id": re.compile(rf"(patient|case|subject|participant|donor){_ENDING}"),
+    "slide_id": re.compile(rf"(slide|wsi){_ENDING}"),
 }
 PATIENT_PATTERNS = (
     # A TCGA barcode up to its participant field: project, tissue source site, participant.
@@ -60,6 +68,36 @@ def guess_columns(path: str | os.PathLike[str]) -> dict[str, str]:
             guessed[ours] = theirs
             del free[_normal(theirs)]
     return guessed
+
+
+def unused_ids(table: pd.DataFrame) -> tuple[str, ...]:
+    """Say which columns look like ids of patients or slides that the table does not have.
+
+    Parameters
+    ----------
+    table
+        As in `TileManifest`.
+
+    Returns
+    -------
+    tuple of str
+        One sentence for ``patient_id`` and one for ``slide_id``, where such a column is unused.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> unused_ids(pd.DataFrame({"path": ["a.png"], "case": ["7"], "slide_id": ["s"]}))[0][:54]
+    'Column case looks like patient_id and is not mapped to'
+    """
+    found = []
+    for ours, pattern in _UNUSED.items():
+        like = [name for name in map(str, table) if pattern.fullmatch(_normal(name))]
+        if like and ours not in table:
+            found.append(
+                f"Column {like[0]} looks like {ours} and is not mapped to it, so no {ours} is "
+                f"known: map it as columns: {{{ours}: {like[0]}}}."
+            )
+    return tuple(found)
 
 
 def find_manifest(directory: str | os.PathLike[str]) -> Path | None:

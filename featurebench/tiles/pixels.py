@@ -97,6 +97,28 @@ def read_tile(path: Path, *, min_side: int | None = None) -> Image.Image:
         raise TileError(f"the file cannot be read ({error.strerror})") from error
 
 
+def tile_size(path: Path) -> tuple[int, int]:
+    """Read width and height in pixels from a tile's header; no pixel is decoded.
+
+    Raises
+    ------
+    TileError
+        The header cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(26)
+            file.seek(0)
+            if head.startswith(PNG_MAGIC):
+                width, height = struct.unpack(">II", head[16:24])
+                return width, height
+            if head.startswith(JPEG_MAGIC):
+                return JpegImagePlugin.jpeg_factory(file).size
+            return TiffImagePlugin.TiffImageFile(file).size
+    except _DAMAGE as error:
+        raise TileError(_damaged(error)) from error
+
+
 def _decode(file: BinaryIO, min_side: int | None) -> Image.Image:
     head = file.read(26)
     file.seek(0)

@@ -169,4 +169,19 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 def _warnings(table: pd.DataFrame) -> list[str]:
     told = [] if "patient_id" in table else [NO_PATIENTS]
     empty = {name: int((table[name] == "").sum()) for name in ("slide_id", "site") if name in table}
-    return told + [f"{name} is empty for {count} tiles" for name, count in empty.items() if count]
+    told += [f"{name} is empty for {count} tiles" for name, count in empty.items() if count]
+    n_shared = _shared_slides(table)
+    if n_shared:
+        told.append(
+            f"{n_shared} slide_id occur with several patients and count as one slide each: where "
+            "slide_id only numbers the slides of a patient, write the patient into it"
+        )
+    return told
+
+
+def _shared_slides(table: pd.DataFrame) -> int:
+    """Count the slides that have tiles of several patients."""
+    if not {"patient_id", "slide_id"} <= set(table):
+        return 0
+    pairs = table.loc[table["slide_id"] != "", ["slide_id", "patient_id"]].drop_duplicates()
+    return int(pairs.loc[pairs["slide_id"].duplicated(), "slide_id"].nunique())

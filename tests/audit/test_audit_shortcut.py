@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from featurebench.audit import find_shortcuts
+from featurebench.audit import find_shortcuts, untestable
 from featurebench.audit.association import Association
 from featurebench.audit.robustness import RobustnessCurve
-from featurebench.audit.shortcut import Shortcut, finding_of
+from featurebench.audit.shortcut import Shortcut, entanglement, finding_of
 from featurebench.audit.telling import (
     Predictability,
     balanced,
@@ -47,8 +47,13 @@ def _cohort(
 
 
 def _find(X: npt.NDArray[np.float32], labels: Codes, sites: Codes, patients: Codes) -> Shortcut:
+    return _find_named(X, labels, np.array(["north", "south"])[sites], patients)
+
+
+def _find_named(
+    X: npt.NDArray[Any], labels: Codes, names: npt.NDArray[Any], patients: Codes
+) -> Shortcut:
     plan = SplitPlan.draw(labels, patients, folds=5, repeats=2, seed=0)
-    names = np.array(["north", "south"])[sites]
     (found,) = find_shortcuts(
         {"net": X}, "site", names, labels=labels, plan=plan, patients=patients
     )
@@ -61,16 +66,17 @@ def test_class_that_follows_the_site_is_named() -> None:
     assert found.site is not None
     assert found.label is not None
     assert found.site.accuracy > 0.9
-    assert found.site.well_above_chance
+    assert found.site.above_chance
     assert found.within is not None
-    assert found.within.well_above_chance
+    assert found.within.above_chance
     assert found.association.v > 0.4
     assert found.index < 0.45
 
 
-def test_class_that_is_the_site_is_named_without_an_index() -> None:
+def test_class_that_is_the_site_cannot_be_told_from_it() -> None:
     found = _find(*_cohort(1.0, site_effect=2.0))
-    assert (found.finding, found.robustness, found.k) == ("shortcut suspected", None, 0)
+    assert (found.finding, found.robustness, found.k) == ("cannot be told apart", None, 0)
+    assert found.entangled == "every site has tiles of one class only"
     assert found.within is None
     assert np.isnan(found.index)
     assert found.association.v == pytest.approx(1.0)
@@ -81,7 +87,7 @@ def test_sites_without_effect_accuse_nobody(seed: int) -> None:
     found = _find(*_cohort(0.0, site_effect=0.0, seed=seed))
     assert found.finding == "none"
     assert found.site is not None
-    assert not found.site.well_above_chance
+    assert not found.site.above_chance
     assert found.association.p_value > 0.01
 
 
@@ -92,7 +98,7 @@ def test_sites_that_are_seen_but_not_associated_are_no_shortcut() -> None:
     X[:, 0] += 3.0 * labels
     found = _find(X, labels, sites, patients)
     assert found.site is not None
-    assert found.site.well_above_chance
+    assert found.site.above_chance
     assert found.association.v == 0.0
     assert found.finding == "site is told"
 
@@ -102,9 +108,9 @@ def test_site_that_is_told_by_the_class_alone_is_no_shortcut(class_effect: float
     found = _find(*_cohort(0.6, site_effect=0.0, class_effect=class_effect))
     assert found.association.p_value < 0.05
     assert found.site is not None
-    assert found.site.well_above_chance == (class_effect > 0)
+    assert found.site.above_chance == (class_effect > 0)
     assert found.within is not None
-    assert not found.within.well_above_chance
+    assert not found.within.above_chance
     assert found.finding == "none"
 
 
@@ -121,27 +127,95 @@ def _rule(
 
 def test_rule() -> None:
     told = Predictability(0.9, 0.85, 0.95, 0.5, 2, 100, 20)
-    unsure = replace(told, ci_low=0.45)
-    slight = replace(told, accuracy=0.6, ci_low=0.55)
+    slight = replace(told, accuracy=0.6, ci_low=0.55, ci_high=0.65)
+    at_chance = replace(told, accuracy=0.52, ci_low=0.45, ci_high=0.6)
+    wide = replace(told, accuracy=0.6, ci_low=0.3, ci_high=0.9)
+    without = replace(told, ci_low=float("nan"), ci_high=float("nan"))
     related, apart = Association(0.8, 0.001, 20), Association(0.0, 0.9, 20)
     trifling = Association(0.05, 0.001, 20_000)
     low = RobustnessCurve((1, 3), (0.2, 0.3), (0.6, 0.7), 0.5, 80, 1)
     high = replace(low, index=(0.7, 0.8))
-    assert _rule(told, related, high) == "shortcut suspected"
+    assert _rule(told, related, high, within=told) == "shortcut suspected"
+    assert _rule(slight, related, high, within=slight) == "shortcut suspected"
     assert _rule(None, related, low) == "shortcut suspected"
     assert _rule(told, apart, low) == "site dominates"
     assert _rule(None, apart, low) == "site dominates"
-    assert _rule(told, apart, high) == "site is told"
-    assert _rule(told, trifling, None) == "site is told"
-    assert _rule(unsure, related, high) == "none"
-    assert _rule(slight, related, high) == "none"
-    assert _rule(None, related, None) == "none"
+    assert _rule(told, apart, high, within=told) == "site is told"
+    assert _rule(told, trifling, None, within=told) == "site is told"
+    assert _rule(at_chance, related, high) == "none"
     # A site that is told only from class to class is not told.
-    assert _rule(told, related, high, within=slight) == "none"
-    assert _rule(told, related, high, within=told) == "shortcut suspected"
+    assert _rule(told, related, high, within=at_chance) == "none"
+    # What has no interval, or a wide one, is not cleared.
+    for open_one in (None, without, wide):
+        assert _rule(open_one, related, high) == "not tested"
+        assert _rule(told, related, high, within=open_one) == "not tested"
     # Nine tenths of 0.5 is the bound, at the nearest number of neighbours.
-    assert _rule(None, apart, replace(low, index=(0.2, 0.46))) == "none"
-    assert _rule(None, apart, replace(low, index=(0.2, 0.46)), k=1) == "site dominates"
+    assert _rule(at_chance, apart, replace(low, index=(0.2, 0.46))) == "none"
+    assert _rule(at_chance, apart, replace(low, index=(0.2, 0.46)), k=1) == "site dominates"
+    entangled = finding_of(
+        told, told, related, robustness=low, k=3, entangled="every site has one class"
+    )
+    assert entangled == "cannot be told apart"
+
+
+@pytest.mark.parametrize("site_effect", [0.0, 1.0])
+def test_many_sites_of_one_class_each_are_never_cleared(site_effect: float) -> None:
+    rng = np.random.default_rng(3)
+    n_patients, n_sites = 63, 21
+    site = np.arange(n_patients) % n_sites
+    patients = np.repeat(np.arange(n_patients), 6)
+    labels = (site % 2)[patients]
+    X = rng.normal(size=(len(patients), 24)) + 0.3 * rng.normal(size=(n_patients, 24))[patients]
+    X += site_effect * rng.normal(size=(n_sites, 24))[site[patients]]
+    found = _find_named(X, labels, np.array([f"s{k:02d}" for k in site])[patients], patients)
+    assert found.finding == "cannot be told apart"
+    assert found.site is not None
+    assert found.site.above_chance == (site_effect > 0)
+
+
+def test_a_few_stray_tiles_do_not_tell_class_and_site_apart() -> None:
+    labels, sites = np.repeat([0, 1], 40), np.repeat([0, 1], 40)
+    assert entanglement("site", labels, sites) == "every site has tiles of one class only"
+    labels[:3] = 1
+    assert entanglement("site", labels, sites) == ("no site has 10 tiles of each of two classes")
+    labels[:10] = 1
+    # Site 0 has both classes; class 1 has both sites.
+    assert entanglement("site", labels, sites) == ""
+    # One class at one site only, the other at one site only, which both share.
+    assert entanglement("site", np.array([0, 1, 2]), np.array([0, 0, 1])) == (
+        "every class is of one site only"
+    )
+
+
+def test_few_patients_are_not_tested_and_not_cleared() -> None:
+    patients = np.repeat(np.arange(8), 12)
+    rng = np.random.default_rng(0)
+    X = 3.0 * rng.normal(size=(8, 6))[patients] + rng.normal(size=(len(patients), 6))
+    labels, sites = patients // 2 % 2, np.array(["north", "south"])[patients % 2]
+    plan = SplitPlan.draw(labels, patients, folds=2)
+    (found,) = find_shortcuts(
+        {"net": X}, "site", sites, labels=labels, plan=plan, patients=patients
+    )
+    assert found.site is not None
+    # Half as wide as what lies between chance and certainty, and below chance by luck.
+    assert found.site.ci_high - found.site.accuracy > 0.25
+    assert found.site.ci_high < 0.75
+    assert found.robustness is None or found.index > 0.45
+    assert found.finding == "not tested"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (None, "the tiles have no column site"),
+        (np.array(["", ""]), "the tiles have no value of it"),
+        (np.array(["a", "", "a"]), "the tiles have one value of it"),
+        (np.arange(51), "it has 51 values, more than 50"),
+        (np.array(["a", "b"]), ""),
+    ],
+)
+def test_why_a_column_cannot_be_looked_at(values: Any, reason: str) -> None:
+    assert untestable("site", values) == reason
 
 
 def test_probe_is_held_out_and_scored_as_scikit_learn_scores() -> None:

@@ -57,6 +57,43 @@ def test_folds_that_are_not_grouped_are_a_caveat_where_no_patient_is_known() -> 
     assert _bars(_cohort(grouped=False, known_patients=False)) == ()
 
 
+@pytest.mark.parametrize("known_patients", [True, False])
+def test_a_slide_on_both_sides_of_a_fold_is_a_reason(known_patients: bool) -> None:
+    results = _cohort(known_patients=known_patients)
+    slides = np.arange(len(results.y_true)) // 6
+    assert _bars(replace(results, slides=slides)) == ()
+    fold = results.test_fold[0]
+    # one slide holds tiles of two patients that are tested in different folds
+    slides[int(np.flatnonzero(fold != fold[0])[0])] = slides[0]
+    assert _bars(replace(results, slides=slides)) == (
+        "Some slides have tiles on both sides of a fold, so scores are too high, most of all those "
+        "of flexible arms.",
+    )
+    slides[slides == slides[0]] = -1
+    assert _bars(replace(results, slides=slides)) == ()
+
+
+def test_a_slide_in_training_and_validation_only_is_no_reason() -> None:
+    results = _cohort(n_patients=60, n_folds=3, n_repeats=1, holdout=True)
+    slides = np.arange(len(results.y_true)) // 6
+    rows = [int(np.flatnonzero(results.test_fold[0] == side)[0]) for side in (-1, -2)]
+    slides[rows[0]] = slides[rows[1]]
+    assert _bars(replace(results, slides=slides)) == ()
+
+
+def test_torn_patients_and_slides_are_one_reason() -> None:
+    results = _cohort(grouped=False)
+    (reason,) = _bars(replace(results, slides=results.patients))
+    assert reason.startswith("Some patients have tiles on both sides of a fold")
+
+
+def test_nothing_is_claimed_where_a_slide_is_torn() -> None:
+    results = _cohort()
+    comparison = compare(replace(results, slides=np.zeros(len(results.y_true), int)), n_boot=20)
+    assert {contrast.outcome for contrast in comparison.contrasts} == {"not claimed"}
+    assert "some slides have tiles on both sides of a fold" in comparison.verdict
+
+
 def test_the_fewest_patients_are_those_that_a_sign_flip_can_tell_apart() -> None:
     assert 2 / 2**FEWEST_UNITS < 0.05 < 2 / 2 ** (FEWEST_UNITS - 1)
 

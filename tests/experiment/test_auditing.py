@@ -100,8 +100,8 @@ def _class_follows_site(_: Path, rows: Rows) -> Rows:
     return [row for row in rows if (row["label"], row["site"]) in wanted]
 
 
-def test_cohort_whose_class_follows_the_site_is_named(tmp_path: Path) -> None:
-    _, audit = _planted(
+def test_cohort_whose_class_is_the_site_is_not_cleared(tmp_path: Path) -> None:
+    config, audit = _planted(
         tmp_path,
         change=_class_follows_site,
         patients=36,
@@ -113,13 +113,18 @@ def test_cohort_whose_class_follows_the_site_is_named(tmp_path: Path) -> None:
         seed=5,
     )
     (found,) = audit["shortcuts"]
-    assert found["finding"] == "shortcut suspected"
+    assert found["finding"] == "cannot be told apart"
     assert found["association"]["v"] == pytest.approx(1.0)
     assert found["robustness"] is None
     (sentence,) = audit_sentences(audit)
-    assert sentence.startswith("The embedding tells the site with ")
-    assert "(chance 50 %), and class and site are associated (V = 1.00)" in sentence
-    assert sentence.endswith("a shortcut is suspected.")
+    assert sentence.startswith(
+        "Site and class cannot be told apart on this cohort: every site has tiles of one class "
+        "only, and an embedding tells the site with "
+    )
+    summary = json.loads((config.output.reports / "report.json").read_text(encoding="utf-8"))
+    assert sentence in summary["audit"]["absent"]
+    assert sentence in summary["caveats"]
+    assert not any("site" in cleared for cleared in summary["audit"]["cleared"])
 
 
 def test_cohort_without_faults_is_not_accused(finished: Path) -> None:
@@ -127,7 +132,7 @@ def test_cohort_without_faults_is_not_accused(finished: Path) -> None:
     assert audit_sentences(audit) == ()
     assert audit["duplicates"]["n_pairs"] == audit["duplicates"]["n_copies_within"] == 0
     (found,) = audit["shortcuts"]
-    assert found["finding"] in {"none", "site is told"}
+    assert found["finding"] in {"none", "site is told", "not tested"}
     assert [(row["column"], row["n_torn"]) for row in audit["separations"] if row["leaks"]] == [
         ("patient_id", 0),
         ("patient_id", 0),
@@ -208,6 +213,18 @@ def test_search_and_map_can_be_left_out(copied: Path) -> None:
     assert made["duplicates"] is None
     assert read_map(config, made) is None
     assert made["shortcuts"]
+    (absent,) = made["absent"]
+    assert absent == "Near-identical tiles were not looked for: audit.duplicates is false."
+
+
+def test_columns_that_cannot_be_looked_at_are_told(copied: Path) -> None:
+    config, study, index = _parts(copied, "audit.columns=[scanner]", "audit.map=false")
+    made = make_audit(config, study, index)
+    assert made is not None
+    assert made["shortcuts"] == []
+    assert made["absent"] == [
+        "Shortcuts by scanner were not tested: the tiles have no column scanner."
+    ]
 
 
 def test_map_is_read_with_its_audit_alone(copied: Path) -> None:

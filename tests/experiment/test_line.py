@@ -77,15 +77,19 @@ def test_report_has_the_promised_keys(finished: Path) -> None:
     assert all({*needed, "p_adjusted"} <= set(row) for row in report["comparisons"])
     assert report["provenance"]["versions"]["torch"]
     assert report["provenance"]["embeddings"][0]["weights_sha256"]
+    frozen, tuned = report["inputs"]
+    assert (frozen["network"], frozen["size"]) == ("tf_efficientnet_lite0.package", "64 × 64")
+    assert (tuned["network"], tuned["size"]) == ("tf_efficientnet_lite0.package+full", "32 × 32")
+    assert frozen["crop"] == "87.5 % of the shorter side, center"
 
 
-def test_numbers_recompute_from_predictions_with_scikit_learn_alone(finished: Path) -> None:
+def test_numbers_recompute_from_the_results_with_scikit_learn_alone(finished: Path) -> None:
     report = read_report(finished)
     results = finished / "results/small"
     folds = pd.read_csv(results / "splits.csv")
-    manifest = pd.read_csv(finished / "stores/small.tiles/tiles.csv").set_index("tile_id")
-    classes = report["data"]["classes"]
-    y = manifest.loc[folds["tile_id"], "label"].map(classes.index).to_numpy()
+    tiles = pd.read_parquet(results / "tiles.parquet")
+    assert tiles["tile_id"].tolist() == folds["tile_id"].tolist()
+    y = tiles["label"].map(report["data"]["classes"].index).to_numpy()
     for arm in arms_that_ran(report):
         (folder,) = (results / "runs").glob(f"{arm['id']}__*")
         y_prob = np.load(folder / "predictions.npz")["y_prob"].astype(float)
@@ -156,10 +160,11 @@ def test_the_best_probe_is_what_the_inner_scores_say(finished: Path) -> None:
 
 
 def test_second_run_does_nothing_but_say_what_is_cached(copied: Path, run_again: RunAgain) -> None:
+    rewritten = {"arms.json", "splits.csv", "tiles.parquet", "experiment.yaml"}
     before = {
         file: file.stat().st_mtime_ns
         for file in copied.rglob("*")
-        if file.is_file() and file.name not in {"arms.json", "splits.csv", "experiment.yaml"}
+        if file.is_file() and file.name not in rewritten
     }
     _, said = run_again(copied)
     assert len(said.of("arm")) == 4

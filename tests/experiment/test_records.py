@@ -81,13 +81,20 @@ class TestIndex:
     def test_embeddings_are_listed_once_with_their_weights(
         self, known: Known, tmp_path: Path
     ) -> None:
-        spec = SimpleNamespace(name="net.package@0", fingerprint="f", weights_sha256="w")
+        spec = SimpleNamespace(
+            name="net.package@0", fingerprint="f", weights_sha256="w", preprocessing={"mean": [0.5]}
+        )
         results = tmp_path / "results"
         results.mkdir()
         arms = [make_arm("net+knn", spec), make_arm("net+logistic", spec), make_arm("dummy")]
         index = write_index(results, make_a_study(known), arms)
         assert [dict(entry) for entry in index.embeddings] == [
-            {"name": "net.package@0", "fingerprint": "f", "weights_sha256": "w"}
+            {
+                "name": "net.package@0",
+                "fingerprint": "f",
+                "weights_sha256": "w",
+                "preprocessing": {"mean": [0.5]},
+            }
         ]
 
     def test_bad_tiles_come_back(self, known: Known, tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ METRICS = (
     "accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc",
     "average_precision", "kappa", "mcc", "log_loss", "brier", "ece",
 )  # fmt: skip
+INPUT = {
+    "input_size": [3, 128, 128],
+    "interpolation": "bicubic",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+}
 LITE, MOBILE = "tf_efficientnet_lite0.package@0f3a2b1c", "mobilenetv2_100.file@77ab12cd"
 
 
@@ -236,7 +244,7 @@ def draw_run(
         embedding=case.embedding,
         head=None if case.kind == "finetune" else case.method,
         strategy=case.method if case.kind == "finetune" else None,
-        params={"epochs": 3} if case.kind == "finetune" else {},
+        params={"epochs": 3, "preprocessing": INPUT} if case.kind == "finetune" else {},
         fingerprint="",
         plan_id=plan.id,
         seed=0,
@@ -266,7 +274,13 @@ def compare_drawn(runs: tuple[RunResult, ...], results: ResultsTable) -> Compari
     tuned = next((arm.arm for arm in arms[1:] if arm.kind == "finetune"), None)
     others = sorted(arms[1:], key=lambda arm: arm.arm != tuned)
     contrasts = tuple(
-        contrast_drawn(arm, reference, primary=arm.arm == tuned, n_repeats=len(results.test_fold))
+        contrast_drawn(
+            arm,
+            reference,
+            primary=arm.arm == tuned,
+            n_repeats=len(results.test_fold),
+            unit="tiles" if results.patients is None else "patients",
+        )
         for arm in others
     )
     n_choices = 5 * len(results.test_fold)
@@ -350,7 +364,12 @@ def summarize_drawn(run: RunResult, results: ResultsTable) -> ArmSummary:
 
 
 def contrast_drawn(
-    arm: ArmSummary, reference: ArmSummary, *, primary: bool = False, n_repeats: int = 2
+    arm: ArmSummary,
+    reference: ArmSummary,
+    *,
+    primary: bool = False,
+    n_repeats: int = 2,
+    unit: Any = "patients",
 ) -> Contrast:
     gap = arm.metrics["balanced_accuracy"].value - reference.metrics["balanced_accuracy"].value
     half = 0.018 + 0.15 * abs(gap)
@@ -358,7 +377,7 @@ def contrast_drawn(
     p = float("nan") if is_degenerate else float(min(1.0, np.exp(-abs(gap) * 90)))
     p_adjusted = p if primary else min(1.0, 3 * p)
     by_folds = evidence_drawn("folds", gap, 1.3 * half, p, n=5 * n_repeats)
-    by_patients = evidence_drawn("patients", gap, half, p / 2, n=40)
+    by_patients = evidence_drawn(unit, gap, half, p / 2, n=40)
     return Contrast(
         arm_a=arm.arm,
         arm_b=reference.arm,
@@ -380,7 +399,7 @@ def contrast_drawn(
         outcome=outcome_drawn(gap, half, p_adjusted),
         relevance=relevance_drawn(gap, 1.3 * half),
         detectable=2.1 * half,
-        n_needed=None if is_degenerate else 460,
+        n_needed=None if is_degenerate or unit == "tiles" else 460,
         p_patient_better=0.5 + max(-0.5, min(0.5, 4 * gap)),
         n_repeats=n_repeats,
         n_folds=5,
@@ -392,9 +411,9 @@ def contrast_drawn(
 def evidence_drawn(unit: Any, gap: float, half: float, p: float, *, n: int) -> Evidence:
     """Draw what one test says: an interval of that half-width, a narrower one inside."""
     is_known = not np.isnan(p)
-    names = {"folds": "corrected resampled t-test over folds", "patients": "t-test over patients"}
+    test = "corrected resampled t-test over folds" if unit == "folds" else "t-test over patients"
     return Evidence(
-        test=names[unit],
+        test=test,
         unit=unit,
         difference=gap,
         se=half / 2.1,

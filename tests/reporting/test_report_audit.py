@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from report_cases import draw_case
 
 from featurebench.audit import find_shortcuts, separations
 from featurebench.reporting.audit import audit_section, audit_sentences
+from featurebench.reporting.render import render_html
 from featurebench.splits import SplitPlan
 from featurebench.tiles import write_cohort
 
@@ -49,6 +51,13 @@ SHORTCUT: dict[str, Any] = {
     "k": 21,
     "index": 0.3,
     "finding": "shortcut suspected",
+    "entangled": "",
+}
+AT_CHANCE = {"accuracy": 0.52, "ci_low": 0.45, "ci_high": 0.58, "chance": 0.5}
+NESTED = SHORTCUT | {
+    "finding": "cannot be told apart",
+    "entangled": "every site has tiles of one class only",
+    "site": TOLD | {"accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6, "chance": 1 / 7},
 }
 
 
@@ -189,5 +198,86 @@ def test_what_was_looked_for_and_not_found_is_said(tiles: TileManifest, plan: Sp
         "No slide stands on both sides of a fold.",
         "No two tiles on both sides of a fold are near-identical: the 3 pairs most alike to the "
         "network were compared as pictures.",
-        "The embedding does not tell the site well above chance.",
+        "The embedding was not shown to tell the site: 52 % balanced accuracy (95 % CI 45 to 58 %, "
+        "chance 50 %).",
     ]
+    assert section["absent"] == [
+        "Whether a patient stands on both sides of a fold was not tested: no patient is known."
+    ]
+
+
+def _of_shortcuts(tiles: TileManifest, plan: SplitPlan, *found: dict[str, Any]) -> dict[str, Any]:
+    known: list[dict[str, Any]] = [
+        {"column": name, "leaks": True, "n_values": 9, "n_torn": 0, "n_tiles": 0, "worst": []}
+        for name in ("patient_id", "slide_id")
+    ]
+    section = audit_section(
+        NOTHING | {"separations": known, "shortcuts": list(found)}, manifest=tiles, plan=plan
+    )
+    assert section is not None
+    return section
+
+
+def test_site_that_cannot_be_told_from_the_class_is_neither_found_nor_cleared(
+    tiles: TileManifest, plan: SplitPlan
+) -> None:
+    section = _of_shortcuts(tiles, plan, NESTED, NESTED | {"embedding": "b", "site": AT_CHANCE})
+    assert section["findings"] == []
+    assert section["cleared"] == ["No patient and no slide stands on both sides of a fold."]
+    (sentence,) = section["absent"]
+    assert sentence == (
+        "Site and class cannot be told apart on this cohort: every site has tiles of one class "
+        "only, and an embedding tells the site with 50 % balanced accuracy (chance 14 %). Whether "
+        "arms see the class or the site is open."
+    )
+    assert audit_sentences(NOTHING | {"shortcuts": [NESTED]}) == (sentence,)
+    (untold,) = audit_sentences(NOTHING | {"shortcuts": [NESTED | {"site": None}]})
+    assert untold.startswith("Site and class cannot be told apart on this cohort: every site has ")
+    assert "balanced accuracy" not in untold
+
+
+@pytest.mark.parametrize(
+    ("site", "within", "expected"),
+    [
+        (None, None, "was not tested: fewer than two of its values could be both trained on and"),
+        (AT_CHANCE | {"ci_low": None, "ci_high": None}, None, "was not tested: too few patients"),
+        (
+            AT_CHANCE | {"ci_low": 0.2, "ci_high": 0.9},
+            None,
+            "is open, the interval is too wide: 52 % balanced accuracy (95 % CI 20 to 90 %, ",
+        ),
+        (TOLD, None, "among tiles of one class was not tested: no class has enough tested tiles"),
+    ],
+)
+def test_what_was_not_tested_is_said_and_never_cleared(
+    tiles: TileManifest, plan: SplitPlan, site: Any, within: Any, expected: str
+) -> None:
+    changes = {"finding": "not tested", "site": site, "within": within}
+    section = _of_shortcuts(tiles, plan, SHORTCUT | changes)
+    assert section["findings"] == []
+    assert section["cleared"] == ["No patient and no slide stands on both sides of a fold."]
+    (sentence,) = section["absent"]
+    assert sentence.startswith(f"Whether the embedding tells the site {expected}")
+    assert audit_sentences(NOTHING | {"shortcuts": [SHORTCUT | changes]}) == ()
+
+
+def test_site_told_by_the_class_alone_is_not_called_unseen(
+    tiles: TileManifest, plan: SplitPlan
+) -> None:
+    section = _of_shortcuts(tiles, plan, SHORTCUT | {"finding": "none", "within": AT_CHANCE})
+    assert section["cleared"][1] == (
+        "The embedding tells the site with 97 % balanced accuracy (chance 33 %), but among "
+        "tiles of one class it was not shown to: 52 % balanced accuracy (95 % CI 45 to 58 %, "
+        "chance 50 %)."
+    )
+    assert section["absent"] == []
+
+
+def test_page_sets_no_tick_to_what_was_not_tested(
+    tiles: TileManifest, plan: SplitPlan, tmp_path: Path
+) -> None:
+    summary = draw_case(tmp_path, repeats=1).summary()
+    page = render_html(summary | {"audit": _of_shortcuts(tiles, plan, NESTED)})
+    assert "–</span> Site and class cannot be told apart" in page
+    assert "✓</span> Site" not in page
+    assert "✓ looked for and not found. – not tested, or not to be told on this cohort." in page

@@ -46,6 +46,27 @@ def row_of(section: dict[str, Any], checklist: str, item: str) -> dict[str, Any]
     return dict(row)
 
 
+def test_input_sizes_are_where_the_checklist_says(summary: dict[str, Any]) -> None:
+    row = row_of(summary["checklist"], CLAIM, "9")
+    assert row["answer"].endswith("Input sizes and preprocessing of networks are under Settings.")
+    settings = render_html(summary).partition('<section id="settings"')[2]
+    for text in ("128 × 128", "margins of the longer side", "bicubic", "0.5, 0.5, 0.5"):
+        assert text in settings
+    without = checklist_section(summary | {"inputs": []})
+    assert "Settings" not in row_of(without, CLAIM, "9")["answer"]
+
+
+def test_only_what_the_audit_tested_is_named(summary: dict[str, Any]) -> None:
+    def said(*findings: str) -> str:
+        rows = [{"finding": finding} for finding in findings]
+        audit = {"separations": [], "duplicates": None, "shortcuts": rows, "frozen": []}
+        return str(row_of(checklist_section(summary | {"audit": audit}), CLAIM, "30")["answer"])
+
+    assert "shortcuts" in said("none").lower()
+    assert "shortcuts" not in said("not tested", "cannot be told apart").lower()
+    assert "leakage" not in said("none")
+
+
 def test_lists_are_complete_and_in_order() -> None:
     tripod = [item.number for item in ITEMS if item.checklist == TRIPOD]
     expected = [f"{n}{letter}" for n in range(1, 28) for letter in PARTS.get(n, [""])]

@@ -5,21 +5,26 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
-from report_cases import LITE, ReportCase, draw_case
+from report_cases import INPUT, LITE, ReportCase, draw_case
 
 from featurebench.comparison import ArmSummary, Estimate, compare
-from featurebench.reporting import cohort, summarize
+from featurebench.reporting import cohort, summarize, write_report
+from featurebench.reporting.checklist import checklist_section
 from featurebench.reporting.limits import limits_of
+from featurebench.reporting.render import render_html
 from featurebench.reporting.summary import arm_names, json_ready
 from featurebench.results import Cost, Failure
 from featurebench.splits import SplitPlan
+from featurebench.tiles import TileManifest
 
 GRADES = ("grade-0", "grade-1", "grade-2", "grade-3")
 FAILED = Failure("mobilenetv2_100.file+full", "finetune", "out of memory")
@@ -132,6 +137,65 @@ def test_data_adds_up(case: ReportCase, summary: dict[str, Any]) -> None:
     assert spread["edges"][0] <= spread["min"] <= spread["median"] <= spread["max"]
 
 
+def _sized(folder: Path, sizes: list[tuple[int, int]], *, patients: int = 24) -> TileManifest:
+    """Two classes; patient k of class k % 2 has three tiles of the k-th size."""
+    rows = []
+    for k in range(patients):
+        name = f"{k}.png"
+        Image.new("RGB", sizes[k % len(sizes)]).save(folder / name)
+        for tile in range(3):
+            row = {"tile_id": f"{k}-{tile}", "path": name, "label": "ab"[k % 2]}
+            rows.append(row | {"patient_id": str(k)})
+    return TileManifest(pd.DataFrame(rows), folder, ("a", "b"))
+
+
+def test_sizes_of_tiles_are_told(tmp_path: Path) -> None:
+    # Sizes change with every second patient, so both classes have both.
+    found = cohort.tile_sizes(_sized(tmp_path, [(30, 20), (30, 20), (40, 20), (40, 20)]))
+    assert found is not None
+    assert found["width"] == {"min": 30, "median": 35.0, "max": 40}
+    assert (found["n_tiles"], found["n_sizes"], found["caveat"]) == (72, 2, "")
+    assert found["sentence"] == "Size of tiles in pixels: width 30 to 40 (median 35), height 20."
+
+
+def test_size_that_goes_with_the_class_is_a_caveat(tmp_path: Path) -> None:
+    found = cohort.tile_sizes(_sized(tmp_path, [(30, 20), (40, 20)]))
+    assert found is not None
+    assert found["caveat"].startswith("The size of tiles in pixels goes with their class (V = 1.00")
+    assert "medians: a 30 × 20, b 40 × 20" in found["caveat"]
+    many = [(20 + k, 20 + k) if k % 2 else (60 + k, 60 + k) for k in range(24)]
+    varied = cohort.tile_sizes(_sized(tmp_path, many))
+    assert varied is not None
+    assert varied["n_sizes"] == 24
+    assert "goes with their class" in varied["caveat"]
+
+
+def test_size_that_goes_with_the_class_stands_among_the_caveats(
+    case: ReportCase, tmp_path: Path
+) -> None:
+    for path in case.manifest.table["path"].unique():
+        side = 40 if path.startswith("benign") else 30
+        Image.new("RGB", (side, side)).save(tmp_path / path)
+    made = replace(case, manifest=replace(case.manifest, root=tmp_path)).summary()
+    assert made["caveats"][:-1] == list(case.comparison.caveats)
+    assert made["caveats"][-1] == made["data"]["tile_sizes"]["caveat"]
+    assert made["data"]["tile_sizes"]["sentence"] in render_html(made)
+
+
+def test_a_large_manifest_is_sampled_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cohort, "SIZED_TILES", 12)
+    found = cohort.tile_sizes(_sized(tmp_path, [(30, 20)]))
+    assert found is not None
+    assert found["n_tiles"] == 12
+    assert found["sentence"].endswith("height 20, by the headers of 12 tiles at even distances.")
+
+
+def test_tiles_that_are_gone_have_no_size(case: ReportCase, tmp_path: Path) -> None:
+    assert cohort.tile_sizes(replace(case.manifest, root=tmp_path)) is None
+
+
 def test_patients_of_two_classes_are_counted(case: ReportCase) -> None:
     table = case.manifest.table.assign(patient_id=case.manifest.table["site"])
     data = cohort.data_section(replace(case.manifest, table=table), [])
@@ -155,6 +219,28 @@ def test_without_patients_and_sites(anonymous: dict[str, Any]) -> None:
     assert data["warnings"] == ["no patient_id: folds cannot be grouped by patient"]
     assert {tile["site"] for tile in data["example_tiles"]} == {None}
     assert anonymous["plan"]["group"] is None
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_without_patients_nothing_is_said_to_be_over_them(tmp_path: Path, repeats: int) -> None:
+    drawn = draw_case(tmp_path / "tiles", patients=False, sites=2, repeats=repeats)
+    compared = compare(drawn.results, margin=0.01, n_boot=20)
+    summary = replace(drawn, comparison=compared).summary()
+    assert summary["unit"] == "tiles"
+    assert {c["by_patients"]["unit"] for c in summary["comparisons"]} == {"tiles"}
+    page = write_report(summary, tmp_path / "report")
+    claims = re.compile(
+        r"(over|of|other|resample|p,|on|unit a) patients?\b|"
+        r"patients (alone|resampled|needed|better)",
+        re.IGNORECASE,
+    )
+    read = [page, *(page.parent / n for n in ("report.md", "comparisons.csv", "checklist.csv"))]
+    read += [*page.parent.glob("*.tex"), *page.parent.glob("figures/*.svg")]
+    for file in read:
+        # The rule's identity, in its column of the table.
+        text = file.read_text(encoding="utf-8").replace(",patients alone,", ",")
+        assert not claims.findall(text), file.name
+    assert "over tiles" in page.read_text(encoding="utf-8")
 
 
 def test_example_tiles_are_small_pictures_of_every_class_and_site(summary: dict[str, Any]) -> None:
@@ -292,6 +378,34 @@ class TestArmNames:
         assert len(set(labels)) == 3
 
 
+def test_inputs_of_networks_are_told_once_for_all_views(case: ReportCase) -> None:
+    known = INPUT | {"input_size": [3, 224, 192], "mean": [0.485, 0.456, 0.406]}
+    found: list[dict[str, Any]] = [
+        {"name": "net.package@00000000", "preprocessing": known},
+        {"name": "net.package@11111111.turn90", "preprocessing": known},
+        {"name": "handcrafted@22222222", "preprocessing": {}},
+        {"name": "uni.foreign@33333333", "preprocessing": {"source": "npy", "files": 1}},
+        {"name": "old@44444444"},
+    ]
+    hashed = [each | {"weights_sha256": "00" * 32} for each in found]
+    made = replace(case, provenance=case.provenance | {"embeddings": hashed}).summary()
+    net, handcrafted, foreign, tuned = made["inputs"]
+    assert net == {
+        "network": "net.package",
+        "size": "192 × 224",
+        "crop": "87.5 % of the shorter side, center",
+        "interpolation": "bicubic",
+        "mean": "0.485, 0.456, 0.406",
+        "std": "0.5, 0.5, 0.5",
+    }
+    assert (handcrafted["size"], foreign["size"]) == (
+        "the tile as it is",
+        "not known, embedded elsewhere",
+    )
+    assert tuned["network"] == "tf_efficientnet_lite0.package+full"
+    assert tuned["crop"] == "to a square, margins of the longer side"
+
+
 class TestLimits:
     def test_follow_from_the_facts(self, summary: dict[str, Any]) -> None:
         text = " ".join(summary["limits"])
@@ -308,8 +422,51 @@ class TestLimits:
         assert any("come from one site" in limit for limit in limits_of(one))
 
     def test_folds_grouped_by_site_do_show_new_sites(self, summary: dict[str, Any]) -> None:
-        by_site = summary | {"plan": summary["plan"] | {"group": "site"}}
+        shown = [limit for limit in summary["limits"] if "never seen" in limit]
+        assert shown == [
+            "3 of 3 sites occur in training and test of one fold; performance at a site that was "
+            "never seen was not examined for any."
+        ]
+        by_site = summary | {"plan": summary["plan"] | {"sites": {"tested": 3, "shared": 0}}}
         assert not any("never seen" in limit for limit in limits_of(by_site))
+
+    @pytest.mark.parametrize(
+        ("sites", "ending"),
+        [
+            (None, "; no site is recorded, so whether it comes from another cohort than the"),
+            (
+                {"tested": 2, "shared": 0},
+                ", and none of its 2 sites is trained on: scores are those",
+            ),
+            ({"tested": 3, "shared": 1}, "; 1 of its 3 sites is trained on as well, so scores are"),
+            ({"tested": 3, "shared": 3}, "; its 3 sites are trained on as well, so scores are not"),
+            ({"tested": 1, "shared": 1}, "; its one site is trained on as well, so scores are not"),
+        ],
+    )
+    def test_a_given_test_side_is_not_called_a_part_of_one_data_set(
+        self, summary: dict[str, Any], sites: Any, ending: str
+    ) -> None:
+        given = summary | {
+            "settings": summary["settings"] | {"splits": {"given": "cohort"}},
+            "plan": summary["plan"] | {"sites": sites},
+        }
+        (told,) = [limit for limit in limits_of(given) if "test side" in limit]
+        assert told.startswith(f"The test side was given in column cohort and not drawn{ending}")
+        assert not any("external" in limit or "never seen" in limit for limit in limits_of(given))
+        answers = [row["answer"] for row in checklist_section(given)["rows"]]
+        assert answers.count(told) == 2
+        assert not any("one data set" in answer for answer in answers)
+
+    def test_sites_of_a_plan_are_counted_by_who_is_trained_on(self, case: ReportCase) -> None:
+        sites = case.manifest.column("site")
+        assert sites is not None
+        assert cohort.plan_section(case.plan, case.manifest)["sites"] == {"tested": 3, "shared": 3}
+        sides = np.where(sites == "site-1", "test", np.where(sites == "site-2", "val", "train"))
+        plan = SplitPlan.from_column(sides, case.manifest.labels)
+        assert cohort.plan_section(plan, case.manifest)["sites"] == {"tested": 1, "shared": 0}
+        sides[np.flatnonzero(sites == "site-1")[0]] = "train"
+        plan = SplitPlan.from_column(sides, case.manifest.labels)
+        assert cohort.plan_section(plan, case.manifest)["sites"] == {"tested": 1, "shared": 1}
 
     def test_tiles_left_out(self, graded: dict[str, Any]) -> None:
         assert any(limit.startswith("1 tile could not be used") for limit in graded["limits"])

@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 
 from featurebench.errors import ManifestError
-from featurebench.tiles import TileManifest, find_manifest, guess_columns, suggest_patient_regex
+from featurebench.tiles import (
+    TileManifest,
+    find_manifest,
+    guess_columns,
+    suggest_patient_regex,
+    unused_ids,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +61,30 @@ def test_a_guess_can_be_used(tmp_path: Path) -> None:
     table.write_text("File,class,subject\na,x,1\nb,y,2\n")
     tiles = TileManifest.from_table(table, columns=guess_columns(table))
     assert list(tiles.table["patient_id"]) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "name", ["patient", "Case ID", "case_id", "subject", "Patient-No", "PatientID", "participant"]
+)
+def test_column_that_looks_like_patients_is_told_where_none_are_known(name: str) -> None:
+    assert unused_ids(pd.DataFrame({"path": ["a"], "slide_id": ["s"], name: ["1"]})) == (
+        f"Column {name} looks like patient_id and is not mapped to it, so no patient_id is known: "
+        f"map it as columns: {{patient_id: {name}}}.",
+    )
+    assert unused_ids(pd.DataFrame({"patient_id": ["p"], name: ["1"]})) == ()
+
+
+def test_column_that_looks_like_slides_is_told_beside_that_of_patients() -> None:
+    found = unused_ids(pd.DataFrame({"wsi": ["1"], "slide": ["2"], "case": ["3"]}))
+    assert [sentence[:35] for sentence in found] == [
+        "Column case looks like patient_id a",
+        "Column wsi looks like slide_id and ",
+    ]
+
+
+@pytest.mark.parametrize("name", ["patient_age", "slides", "image", "case_mix", "showcase"])
+def test_other_columns_are_not_taken_for_ids(name: str) -> None:
+    assert unused_ids(pd.DataFrame({name: ["1"]})) == ()
 
 
 def test_an_unreadable_table_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from featurebench.errors import TileError
-from featurebench.tiles import MAX_PIXELS, read_tile
+from featurebench.tiles import MAX_PIXELS, read_tile, tile_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -296,3 +296,21 @@ def test_a_real_tile_is_read(shared: Path) -> None:
     path = next((shared / "data" / "glas_tiles" / "benign").glob("*.jpg"))
     image = read_tile(path)
     assert (image.mode, image.size) == ("RGB", (224, 224))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_size_is_read_from_the_header_alone(tmp_path: Path, kind: str) -> None:
+    content = encode(Image.fromarray(RGB), kind)
+    path = tmp_path / "tile"
+    # A TIFF may have its header's tags behind the pixels.
+    path.write_bytes(content if kind == "TIFF" else content[: -len(content) // 3])
+    assert tile_size(path) == (20, 24)
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_size_of_what_is_no_tile_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tile").write_bytes(content)
+    with pytest.raises(TileError):
+        tile_size(tmp_path / "tile")
+    with pytest.raises(TileError):
+        tile_size(tmp_path / "absent")

@@ -137,6 +137,10 @@ def test_tiles_of_a_slide_stand_together(tmp_path: Path) -> None:
     tiles = TileManifest.from_table(write_table(tmp_path, lines, header=header))
     assert list(tiles.table["tile_id"]) == ["t0", "t2", "t1", "t4", "t3"]
     assert list(tiles.table.index) == list(range(5))
+    assert tiles.warnings == (
+        "1 slide_id occur with several patients and count as one slide each: where slide_id only "
+        "numbers the slides of a patient, write the patient into it",
+    )
 
 
 def test_without_patients_there_is_a_warning(tmp_path: Path) -> None:
