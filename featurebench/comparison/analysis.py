@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from featurebench.comparison.arms import summarize_arms
+from featurebench.comparison.arms import estimate, sample_scores, summarize_arms
 from featurebench.comparison.barred import bars
 from featurebench.comparison.caveats import find_caveats
 from featurebench.comparison.checks import check_comparable, check_settings, choose_reference
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from featurebench.comparison.model import Selection
+    from featurebench.comparison.model import ArmSummary, Selection
     from featurebench.results import ResultsTable, RunResult
 
 
@@ -111,9 +111,10 @@ def compare(
         offered=offer_tests(design, table.runs, contrasts, metric=metric, alpha=alpha, tests=tests),
     )
     worded = in_words(comparison)
+    told = in_words(_on_common_repeats(design, table.runs, comparison))
     return replace(
         comparison,
-        verdict=write_verdict(design, worded),
+        verdict=write_verdict(design, told),
         caveats=find_caveats(results, design, worded),
         others=other_sentences(worded),
     )
@@ -130,6 +131,36 @@ def add_selected(results: ResultsTable, metric: str) -> tuple[ResultsTable, tupl
             if all(run.arm != other.arm for other in results.runs):
                 made.append(run)
     return replace(results, runs=(*made, *results.runs)), tuple(selections)
+
+
+def _on_common_repeats(
+    design: Design, runs: Sequence[RunResult], comparison: Comparison
+) -> Comparison:
+    """Score the arms on the repeats of the primary contrast alone, so that figures add up.
+
+    Only what the verdict tells is scored anew: the declared metric, and ROC AUC.
+    """
+    primary = comparison.primary
+    if primary is None:
+        return comparison
+    n, by_name = primary.n_repeats, {run.arm: run for run in runs}
+
+    def rescored(arm: ArmSummary) -> ArmSummary:
+        if arm.n_repeats <= n:
+            return arm
+        metrics = {
+            name: estimate(
+                design.resamples,
+                sample_scores(design, by_name[arm.arm], name)[:n],
+                name,
+                n_units=design.n_units,
+                alpha=comparison.alpha,
+            )
+            for name in (comparison.metric, "roc_auc")
+        }
+        return replace(arm, metrics={**arm.metrics, **metrics})
+
+    return replace(comparison, arms=tuple(map(rescored, comparison.arms)))
 
 
 def _primary_arm(selections: Sequence[Selection], reference: RunResult) -> str | None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from featurebench.comparison import wording
+from featurebench.comparison.training import handicaps, is_cut
 from featurebench.metrics import patient_rows
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from featurebench.results import ResultsTable
 
 FEW_PATIENTS = 20
+# A fold that takes so many times the median's seconds for a tile and epoch did so for another
+# reason than its size: mostly since the machine was busy.
+SLOW_FOLD = 3.0
 # So many arms are named in one sentence; of more, their number is given.
 NAMES = 3
 # What the name of an imported embedding has between model and fingerprint.
@@ -34,6 +38,7 @@ def find_caveats(
     return (
         *_about_patients(design),
         *_about_choices(comparison),
+        *_about_training(comparison),
         *_about_repeats(design, comparison.contrasts),
         *_about_scores(comparison.arms, comparison.contrasts, comparison.metric),
         *_about_arms(results, comparison),
@@ -87,6 +92,44 @@ def _about_choices(comparison: Comparison) -> list[str]:
             "has learnt."
         )
     return found
+
+
+def _about_training(comparison: Comparison) -> list[str]:
+    """Say where arms were not given alike, and where the seconds of folds are not alike."""
+    found, told = [], set()
+    primary = comparison.primary
+    reasons = [] if primary is None else handicaps(comparison, primary)
+    if primary is not None and reasons:
+        told = {primary.arm_a, primary.arm_b}
+        found.append(
+            "The fine-tune of the primary contrast was not given what the probe was given, or not "
+            f"enough: {', and '.join(reasons)}. So this does not show what fine-tuning could do."
+        )
+    tuned = [arm for arm in comparison.arms if arm.kind == "finetune"]
+    cut = [arm.arm for arm in tuned if is_cut([arm.training]) and arm.arm not in told]
+    if cut:
+        found.append(
+            f"In most folds of {_named(cut)} the last epoch allowed was the best one: more epochs "
+            "may do better."
+        )
+    sizes = sorted({arm.training.image_size for arm in comparison.arms} - {None}, key=int)
+    if len(sizes) > 1:
+        found.append(
+            f"Arms read tiles of {wording.listed([str(size) for size in sizes])} px: differences "
+            "and ratios of time compare the sizes too."
+        )
+    slow = [arm.arm for arm in tuned if arm.training.slowest > SLOW_FOLD]
+    if slow:
+        most = max(arm.training.slowest for arm in tuned if arm.training.slowest > SLOW_FOLD)
+        found.append(
+            f"A tile took up to {wording.times(most)} as long in one fold as in the median fold of "
+            f"{_named(slow)}, as on a busy machine: wall-clock times and their ratios are rough."
+        )
+    return found
+
+
+def _named(arms: list[str]) -> str:
+    return wording.listed(arms) if len(arms) <= NAMES else f"{len(arms)} arms"
 
 
 def _about_repeats(design: Design, contrasts: Sequence[Contrast]) -> list[str]:
@@ -156,11 +199,19 @@ def _about_scores(
 def _about_arms(results: ResultsTable, comparison: Comparison) -> list[str]:
     found = [f"Arm {failure.arm} failed and is not compared." for failure in results.failures]
     n_tests = sum(math.isfinite(c.p_value) and not c.primary for c in comparison.contrasts)
-    if n_tests > 1:
-        others = "" if comparison.primary is None else ", the primary one apart,"
+    if n_tests and comparison.primary is not None:
+        others = "one other"
+        if n_tests > 1:
+            others = f"{n_tests} others, adjusted for their number by Holm's method,"
         found.append(
-            f"{n_tests} arms are tested against the reference{others} and their p-values are "
-            "adjusted for that number by Holm's method; intervals are not."
+            f"The primary contrast is tested at alpha and the {others} at alpha again: the family "
+            "of all has twice alpha at most, as far as each test keeps its level. Intervals are "
+            "not adjusted."
+        )
+    elif n_tests > 1:
+        found.append(
+            f"{n_tests} arms are tested against the reference and their p-values are adjusted for "
+            "that number by Holm's method; intervals are not."
         )
     read = sorted({run.embedding for run in results.runs if run.embedding})
     foreign = [name for name in read if FOREIGN_TAG in name]

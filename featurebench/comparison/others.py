@@ -39,8 +39,15 @@ def other_sentences(comparison: Comparison) -> tuple[str, ...]:
         if named:
             margin = wording.size(comparison.metric, comparison.margin)
             found.append(f"{lead.format(margin=margin)}: {'; '.join(named)}.")
-    for outcome, phrase in (("not resolved", "Not resolved"), ("not claimed", "Not claimed")):
-        names = [c.arm_a for c in rest if c.outcome == outcome]
+    untested = {c.arm_a: wording.untested(c) for c in rest if c.outcome == "not resolved"}
+    for phrase, names in (
+        ("Not resolved", [arm for arm, why in untested.items() if not why]),
+        *(
+            (f"Not resolved ({why})", [arm for arm in untested if untested[arm] == why])
+            for why in sorted(set(untested.values()) - {""})
+        ),
+        ("Not claimed", [c.arm_a for c in rest if c.outcome == "not claimed"]),
+    ):
         if len(names) > _NAMES:
             found.append(f"{phrase}: {len(names)} of the {len(rest)} arms.")
         elif names:

@@ -3,17 +3,18 @@
 The rules: better and worse are said by outcome only, with difference, intervals and both p-values;
 a difference is called larger or smaller than the margin only where all intervals say so; what was
 not shown is called not shown, with what would have been; a probe that is not shown to be above the
-baseline is never called enough, and of two such arms neither wins; where nothing may be claimed,
-that and why come first.
+baseline is never called enough, nor one that was held against a fine-tune which was not given
+alike, and of two arms that learnt nothing neither wins; scores and costs are those of the repeats
+of the difference; where nothing may be claimed, that and why come first.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featurebench.comparison import wording
+from featurebench.comparison.training import describe, handicaps, sizes_of, trainings
 from featurebench.metrics import GREATER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from featurebench.comparison.design import Design
     from featurebench.comparison.model import ArmSummary, Comparison, Contrast, Selection
+    from featurebench.results import Cost
 
 NOUNS = {"probe": "frozen probe", "finetune": "fine-tuned network", "baseline": "baseline"}
 _ALL = "for all candidates"
@@ -100,11 +102,22 @@ def selection_of(comparison: Comparison, arm: ArmSummary) -> Selection | None:
     return next(found, None) if several else None
 
 
+def enough_allowed(comparison: Comparison, contrast: Contrast) -> tuple[bool, str]:
+    """Decide whether a probe that is shown to keep up may be called enough.
+
+    Returns
+    -------
+    tuple
+        Whether it may, and why not: clauses to follow on "since"; empty where it may.
+    """
+    reasons = handicaps(comparison, contrast)
+    return not reasons, ", and ".join(reasons)
+
+
 def _answer(comparison: Comparison, contrast: Contrast, where: str) -> str:
     """Say what the primary contrast shows; one of its arms is a probe, the other is fine-tuned."""
     probe, margin = _probe_of(comparison, contrast), _margin(comparison)
-    within = f" to within the margin of {margin}"
-    who, than = (_noun(comparison, comparison.arm(n)) for n in (contrast.arm_a, contrast.arm_b))
+    who, than = (_noun(comparison, contrast, name) for name in (contrast.arm_a, contrast.arm_b))
     frozen, tuned = (who, than) if contrast.arm_a == probe.arm else (than, who)
     if math.isnan(contrast.difference):
         name = wording.label(comparison.metric)
@@ -119,18 +132,33 @@ def _answer(comparison: Comparison, contrast: Contrast, where: str) -> str:
         answer = (
             f"nothing was shown to be learnt by {frozen} {where}, so it is not shown to be enough"
         )
-    elif contrast.outcome == "equivalent":
-        answer = f"{where} {frozen} is enough{within}: {tuned} is equivalent to it"
-    elif contrast.outcome == ("not superior" if than == frozen else "non-inferior"):
-        answer = f"{where} {frozen} is enough{within}: it is non-inferior to {tuned}"
+    elif contrast.outcome in {"equivalent", "not superior" if than == frozen else "non-inferior"}:
+        answer = f"{where} {_keeps_up(comparison, contrast, frozen, tuned)}"
     elif contrast.outcome in {"non-inferior", "not superior"}:
         answer = (
             f"{where} {tuned} is non-inferior to {frozen} within the margin of {margin}, and not "
             "shown to be better"
         )
     else:
+        why = wording.untested(contrast)
         answer = f"{where} {who} is not shown to be better than {than}, nor worse"
+        answer += f": {why}" if why else ""
     return f"{wording.capital(answer)}."
+
+
+def _keeps_up(comparison: Comparison, contrast: Contrast, frozen: str, tuned: str) -> str:
+    """Say that a probe is equivalent or non-inferior, and enough where that may be said."""
+    within = f"within the margin of {_margin(comparison)}"
+    allowed, why = enough_allowed(comparison, contrast)
+    is_equivalent = contrast.outcome == "equivalent"
+    if allowed:
+        how = f"{tuned} is equivalent to it" if is_equivalent else f"it is non-inferior to {tuned}"
+        return f"{frozen} is enough to {within}: {how}"
+    how = "to which it is equivalent" if is_equivalent else "which is non-inferior to it"
+    return (
+        f"{tuned} was not better than {frozen}, {how} {within}; that does not show the probe to be "
+        f"enough, since {why}"
+    )
 
 
 def _relevance(contrast: Contrast, margin: str) -> str:
@@ -146,7 +174,7 @@ def _numbers(comparison: Comparison, contrast: Contrast, unit: str) -> list[str]
         return [_as_measured(contrast)]
     return [
         _measured(comparison, contrast),
-        _score(comparison, _probe_of(comparison, contrast)),
+        _score(comparison, _probe_of(comparison, contrast), contrast.n_repeats),
         _could_show(comparison, contrast),
         _rests_on(contrast, unit),
     ]
@@ -185,13 +213,18 @@ def _equivalence(comparison: Comparison, contrast: Contrast) -> str:
     return f"two one-sided tests against {_margin(comparison)} either way {p}"
 
 
-def _score(comparison: Comparison, arm: ArmSummary) -> str:
-    """Give the score of the probe, how it came to be the one, and that of the baseline."""
+def _score(comparison: Comparison, arm: ArmSummary, n_repeats: int | None = None) -> str:
+    """Give the score of the probe, how it came to be the one, and that of the baseline.
+
+    ``n_repeats`` are those that the scores are of; None for all that the arm has.
+    """
     metric, score = comparison.metric, arm.metrics[comparison.metric]
     name, value = "The probe", wording.score(metric, score, comparison.alpha)
     if comparison.primary is None:
         name, value = wording.opening(arm.arm), f"{value} in {wording.label(metric)}"
     text = f"{name}{_origin(comparison, arm)} scores {value}"
+    if n_repeats is not None and n_repeats < arm.n_repeats:
+        text += f" in {_repeats(n_repeats)}"
     baseline, learnt = find_baseline(comparison), above_chance(comparison, arm)
     if baseline is None or learnt is None:
         return f"{text}."
@@ -256,7 +289,8 @@ def _cost(comparison: Comparison, contrast: Contrast) -> str:
     if math.isnan(contrast.cost_ratio):
         return ""
     arms = [comparison.arm(name) for name in (contrast.arm_a, contrast.arm_b)]
-    times = [wording.duration(_wall(arm, contrast.n_repeats)) for arm in arms]
+    costs = [_of_repeats(arm, contrast.n_repeats) for arm in arms]
+    times = [wording.duration(cost.wall_s) for cost in costs]
     who = "Fine-tuning" if arms[0].kind == "finetune" else "The probe"
     ratio = wording.times(contrast.cost_ratio)
     much = "as much" if ratio == "1 times" else f"{ratio} the"
@@ -265,24 +299,27 @@ def _cost(comparison: Comparison, contrast: Contrast) -> str:
     if first and second:
         first, second = "", f", each {_ALL}"
     shown = f"{times[0]}{first} against {times[1]}{second}"
+    if all(cost.cpu_s > 0 for cost in costs):
+        busy = [wording.duration(cost.cpu_s) for cost in costs]
+        shown += f"; {busy[0]} against {busy[1]} of processor time"
+    if any(contrast.n_repeats < arm.n_repeats for arm in arms):
+        shown += f"; for {_repeats(contrast.n_repeats)}"
     text = f"{who} takes {much} wall-clock time ({shown})"
-    used = [_energy(arm, contrast.n_repeats) for arm in arms]
-    if used[0] is None:
-        return f"{text}."
-    against = "" if used[1] is None else f" against {wording.energy(used[1])}"
-    return f"{text} and {wording.energy(used[0])}{against} of GPU energy."
+    joules = [cost.energy_j for cost in costs]
+    if joules[0] is not None:
+        against = "" if joules[1] is None else f" against {wording.energy(joules[1])}"
+        text += f" and {wording.energy(joules[0])}{against} of GPU energy"
+    sizes = sizes_of(comparison, contrast)
+    return f"{text}, at {sizes[0]} against {sizes[1]}." if sizes else f"{text}."
 
 
-def _wall(arm: ArmSummary, n_repeats: int) -> float:
-    return arm.extraction_cost.wall_s + arm.cost.wall_s * n_repeats / arm.n_repeats
+def _of_repeats(arm: ArmSummary, n_repeats: int) -> Cost:
+    """Cost of an arm's embedding, and of so many of its repeats as their share of all."""
+    return arm.extraction_cost + arm.cost.part_of(arm.n_repeats / n_repeats)
 
 
-def _energy(arm: ArmSummary, n_repeats: int) -> float | None:
-    joules = arm.cost.energy_j
-    if joules is None:
-        return None
-    own = replace(arm.cost, energy_j=joules * n_repeats / arm.n_repeats)
-    return (own + arm.extraction_cost).energy_j
+def _repeats(n_repeats: int) -> str:
+    return "the repeat compared" if n_repeats == 1 else f"the {n_repeats} repeats compared"
 
 
 def _probe_of(comparison: Comparison, contrast: Contrast) -> ArmSummary:
@@ -290,11 +327,18 @@ def _probe_of(comparison: Comparison, contrast: Contrast) -> ArmSummary:
     return next((arm for arm in arms if arm.kind == "probe"), arms[0])
 
 
-def _noun(comparison: Comparison, arm: ArmSummary) -> str:
-    """Call an arm by what it stands for: the best of its kind only where it was chosen as that."""
+def _noun(comparison: Comparison, contrast: Contrast, name: str) -> str:
+    """Call an arm by what it stands for: the best of its kind only where it was chosen as that.
+
+    A fine-tune that was not given alike stands for itself alone, not for fine-tuning.
+    """
+    arm = comparison.arm(name)
     was_chosen = selection_of(comparison, arm) is not None
     if arm.kind == "probe":
         return "the best frozen probe" if was_chosen else "the frozen probe"
+    if handicaps(comparison, contrast):
+        told = ", ".join(describe(trainings(comparison, arm)).values())
+        return f"this fine-tune ({told})" if told else "this fine-tune"
     alone = sum(each.kind == arm.kind for each in comparison.arms) == 1
     return "fine-tuning" if was_chosen or alone else arm.arm
 

@@ -124,6 +124,23 @@ def short_evidence(contrast: Contrast, alpha: float) -> str:
     return f"{value}{points(contrast.metric)}, {interval}, {p_value(contrast.p_adjusted, alpha)}"
 
 
+def untested(contrast: Contrast) -> str:
+    """Say why no p-value could be computed for a contrast; empty where there is one."""
+    if not math.isnan(contrast.p_value) or math.isnan(contrast.difference):
+        return ""
+    folds, patients = contrast.by_folds, contrast.by_patients
+    if math.isnan(folds.p_value) and folds.n > 1:
+        alike = "both arms score alike" if folds.difference == 0 else "the difference is the same"
+        return f"no test can be computed, since {alike} in every fold"
+    if math.isnan(patients.p_value):
+        unit = patients.unit
+        return (
+            f"no test over {unit} can be computed, since the differences do not vary over {unit} "
+            "or a class has too few of them"
+        )
+    return "no test over folds can be computed, since fewer than two of them have a score"
+
+
 def p_value(p: float, alpha: float) -> str:
     """Write a p-value with the digits that show on which side of alpha it lies."""
     if math.isnan(p):
@@ -137,13 +154,16 @@ def p_value(p: float, alpha: float) -> str:
 
 
 def odds(contrast: Contrast, margin: float) -> str:
-    """Write how probable a change beyond the margin is, on the side measured, and one within it."""
+    """Write how probable a change beyond the margin is, on the side measured, and one within it.
+
+    Both are of the posterior from the differences of the folds, in which patients play no part.
+    """
     gain = contrast.difference if GREATER_IS_BETTER[contrast.metric] else -contrast.difference
     name, p = ("loss", contrast.p_worse) if gain < 0 else ("gain", contrast.p_better)
     if math.isnan(p):
         return ""
     amount = size(contrast.metric, margin)
-    beyond = f"P({name} > {amount}) {probability(p)}"
+    beyond = f"over folds alone P({name} > {amount}) {probability(p)}"
     if margin == 0:
         return beyond
     return f"{beyond}, P(within {amount}) {probability(contrast.p_practical)}"

@@ -77,7 +77,8 @@ def facts(contrast: Contrast, summary: Summary) -> list[dict[str, str]]:
     here = "" if patients is None else f"; here {formats.count(patients)}"
     rows = []
     if contrast["cost_ratio"] is not None:
-        note = "the wall-clock time of the reference, embedding included"
+        repeats = formats.counted(contrast["n_repeats"], "common repeat")
+        note = f"the wall-clock time of the reference, for {repeats}, embedding included"
         rows.append(("Cost", formats.ratio(contrast["cost_ratio"]), note))
     if contrast["detectable"] is not None:
         value = formats.unsigned(contrast["detectable"], metric["name"])

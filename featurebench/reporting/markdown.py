@@ -9,7 +9,7 @@ from featurebench.reporting import formats
 from featurebench.reporting.answer import split_verdict
 from featurebench.reporting.checklist import checklist_sentence
 from featurebench.reporting.ledger import cost_columns
-from featurebench.reporting.ranking import ranked_arms
+from featurebench.reporting.ranking import ranked_arms, repeats_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         _verdict(summary["verdict"]),
         plain(_setup(summary)),
         _arms_table(summary),
+        plain(repeats_note(summary)),
         *_differences(summary),
         *_titled("Read with care", summary["caveats"]),
         *_titled("Audit", _audit(summary)),

@@ -22,6 +22,7 @@ def contrast(**changes: Any) -> dict[str, Any]:
         "by_patients": test, "by_folds": test | {"unit": "folds", "ci_low": -0.01},
         "p_worse": 0.02, "p_practical": 0.18, "p_better": 0.8, "rule": "both tests",
         "cost_ratio": 41.3, "detectable": 0.0234, "n_needed": 1240, "p_patient_better": 0.625,
+        "n_repeats": 3,
     }  # fmt: skip
     return made | changes
 
