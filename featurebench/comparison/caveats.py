@@ -112,7 +112,8 @@ def _about_training(comparison: Comparison) -> list[str]:
             f"In most folds of {_named(cut)} the last epoch allowed was the best one: more epochs "
             "may do better."
         )
-    sizes = sorted({arm.training.image_size for arm in comparison.arms} - {None}, key=int)
+    given = {arm.training.image_size for arm in comparison.arms}
+    sizes = sorted(size for size in given if size is not None)
     if len(sizes) > 1:
         found.append(
             f"Arms read tiles of {wording.listed([str(size) for size in sizes])} px: differences "

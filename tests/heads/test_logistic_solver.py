@@ -264,6 +264,7 @@ def test_logits_of_any_size_have_finite_losses_and_residuals(dtype: Any) -> None
     expected_p = np.exp(shown - np.logaddexp.reduce(shown, axis=1)[:, None])
     expected_p[:, 0] -= 1
     np.testing.assert_allclose(z, expected_p, atol=1e-6)
+    assert total.curvature is not None
     assert np.isfinite(total.curvature).all()
 
 
