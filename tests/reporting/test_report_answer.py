@@ -83,6 +83,7 @@ def test_probabilities_are_certain_only_where_they_are(share: float, text: str) 
 def test_facts_are_cost_power_and_patients() -> None:
     made = {fact["term"]: fact for fact in facts(contrast(), summary())}
     assert made["Cost"]["value"] == "41×"
+    assert "for 3 common repeats, embedding included" in made["Cost"]["note"]
     assert made["Could be found"]["value"] == "2.3 pp"
     assert made["Patients needed"]["value"] == "1\u202f240"
     assert "difference of 1 pp" in made["Patients needed"]["note"]
