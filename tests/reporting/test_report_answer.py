@@ -32,6 +32,10 @@ def summary(*contrasts: dict[str, Any], greater: bool = True) -> dict[str, Any]:
         "comparisons": list(contrasts),
         "metric": {"name": "accuracy", "margin": 0.01, "greater_is_better": greater},
         "data": {"n_patients": 40},
+        "arms": [
+            {"id": "net+full", "chosen": {}, "image_size": 64},
+            {"id": "net+logistic", "chosen": {}, "image_size": None},
+        ],
     }
 
 
@@ -89,6 +93,18 @@ def test_facts_are_cost_power_and_patients() -> None:
     assert "difference of 1 pp" in made["Patients needed"]["note"]
     assert made["Patients needed"]["note"].endswith("here 40")
     assert made["Better for"]["value"] == "62 %"
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(224, "; at 64 px against 224 px"), (64, "included"), (None, "included")]
+)
+def test_cost_says_where_input_sizes_differ(size: int | None, told: str) -> None:
+    made = summary()
+    made["arms"][1]["image_size"] = size
+    made["arms"].append({"id": "best", "chosen": {"net+logistic": 5}, "image_size": None})
+    for reference in ("net+logistic", "best"):
+        cost, *_ = facts(contrast(arm_b=reference), made)
+        assert cost["note"].endswith(told)
 
 
 def test_what_is_not_known_is_not_shown() -> None:
