@@ -75,14 +75,17 @@ def test_absent_file_says_how_to_write_one(tmp_path: Path) -> None:
 
 
 def test_init_then_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featurebench.finetuning import pace
     from featurebench.tiles import write_cohort
 
+    monkeypatch.setattr(pace, "measure_pace", lambda *_, **__: pace.Pace(10.0, 1.0))
     write_cohort(tmp_path / "mine", patients=6, tiles_per_patient=2, size=32)
     monkeypatch.chdir(tmp_path)
-    status, out, _ = invoke("init", "mine")
+    status, out, told = invoke("init", "mine")
     assert status == 0
     assert "12 tiles, 6 patients" in out
     assert "featurebench run experiment.yaml" in out
+    assert "in all at most" in told
     status, _, err = invoke("run", "experiment.yaml", "--dry-run")
     assert status == 0
     assert "would embed 12 of 12 tiles" in err

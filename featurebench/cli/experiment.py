@@ -40,11 +40,26 @@ if TYPE_CHECKING:
 @click.argument("directory", type=click.Path(path_type=Path), default=".")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write.")
 def init(directory: Path, output: Path | None) -> None:
-    """Write a commented experiment file for the tiles found in DIRECTORY."""
+    """Write a commented experiment file for the tiles found in DIRECTORY.
+
+    Then time a few steps of its fine-tunes and say how many hours they take at most.
+    """
     from featurebench.experiment import write_starter
 
     file, summary = write_starter(directory, output)
     click.echo(f"{summary}\nwrote {file}: read it, then run 'featurebench run {file}'")
+    _tell_hours(file)
+
+
+def _tell_hours(file: Path) -> None:
+    """Estimate the hours of a file just written; one that cannot be timed here is still written."""
+    from featurebench.config import load_config
+    from featurebench.experiment.hours import estimate_hours
+
+    try:
+        estimate_hours(load_config(file), make_console())
+    except FeatureBenchError as error:
+        click.echo(f"the hours of fine-tuning are not estimated here: {error}")
 
 
 @main.command()

@@ -10,7 +10,7 @@ import numpy as np
 
 from featurebench.comparison.across_model import Across, ArmAcross, DataSetEffect, Ranks
 from featurebench.comparison.across_words import KINDS, find_notes, write_across
-from featurebench.comparison.claims import Claims, asked, decide
+from featurebench.comparison.claims import Claims, decide, tests_of
 from featurebench.comparison.naming import name_arms
 from featurebench.errors import ResultsError
 from featurebench.metrics import GREATER_IS_BETTER
@@ -141,7 +141,7 @@ def _effect(name: str, comparison: Comparison) -> DataSetEffect:
 
 def _least_precise(contrast: Contrast) -> tuple[Evidence, str]:
     """Choose the test with the larger standard error; say why none can be used, if so."""
-    tests = asked(contrast.rule, contrast.by_folds, contrast.by_patients, contrast.by_sites)
+    tests = tests_of(contrast)
     for test in tests:
         if not (math.isfinite(test.difference) and math.isfinite(test.se) and test.se > 0):
             return test, f"its primary contrast is not estimable over {test.unit}"

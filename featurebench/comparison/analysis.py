@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from featurebench.comparison.arms import summarize_arms
+from featurebench.comparison.arms import BY_CLASS, estimate, sample_scores, summarize_arms
 from featurebench.comparison.barred import bars
 from featurebench.comparison.caveats import find_caveats
 from featurebench.comparison.checks import check_comparable, check_settings, choose_reference
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from featurebench.comparison.design import Weights
-    from featurebench.comparison.model import Contrast, Selection
+    from featurebench.comparison.model import ArmSummary, Contrast, Selection
     from featurebench.results import ResultsTable, RunResult
 
 
@@ -137,9 +137,10 @@ def compare(
         max_ece=max_ece,
     )
     worded = in_words(comparison)
+    told = in_words(_on_common_repeats(design, table.runs, comparison))
     return replace(
         comparison,
-        verdict=write_verdict(design, worded),
+        verdict=write_verdict(design, told),
         caveats=find_caveats(results, design, worded),
         others=other_sentences(worded),
     )
@@ -163,6 +164,37 @@ def _without_margin(contrast: Contrast) -> Contrast:
     is_kept = contrast.outcome in {"better", "worse", "not claimed"}
     outcome = contrast.outcome if is_kept else "not resolved"
     return replace(contrast, outcome=outcome, relevance="open")
+
+
+def _on_common_repeats(
+    design: Design, runs: Sequence[RunResult], comparison: Comparison
+) -> Comparison:
+    """Score the arms on the repeats of the primary contrast alone, so that figures add up.
+
+    Only what the verdict tells is scored anew: the declared metric, and ROC AUC.
+    """
+    primary = comparison.primary
+    if primary is None:
+        return comparison
+    n, by_name = primary.n_repeats, {run.arm: run for run in runs}
+
+    def rescored(arm: ArmSummary) -> ArmSummary:
+        if arm.n_repeats <= n:
+            return arm
+        metrics = {
+            name: estimate(
+                design.resamples,
+                sample_scores(design, by_name[arm.arm], name)[:n],
+                name,
+                shares=design.shares(by_class=name in BY_CLASS),
+                n_classes=len(arm.confusion),
+                alpha=comparison.alpha,
+            )
+            for name in (comparison.metric, "roc_auc")
+        }
+        return replace(arm, metrics={**arm.metrics, **metrics})
+
+    return replace(comparison, arms=tuple(map(rescored, comparison.arms)))
 
 
 def _primary_arm(selections: Sequence[Selection], reference: RunResult) -> str | None:

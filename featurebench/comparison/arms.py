@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurebench.comparison.model import ArmSummary, Estimate
+from featurebench.comparison.training import Training
 from featurebench.heads.threads import own_threads
 from featurebench.metrics import (
     LIMITS,
@@ -271,6 +272,7 @@ def _summarize(
         cost=run.cost,
         extraction_cost=run.extraction_cost,
         n_repeats=run.n_repeats,
+        training=Training.of(run),
     )
 
 

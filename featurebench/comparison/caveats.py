@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from featurebench.comparison import wording
+from featurebench.comparison.barred import FEWEST_UNITS
+from featurebench.comparison.training import handicaps, is_cut
 from featurebench.metrics import patient_rows
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from featurebench.results import ResultsTable
 
 FEW_PATIENTS = 20
+# A fold that takes so many times the median's seconds for a tile and epoch did so for another
+# reason than its size: mostly since the machine was busy.
+SLOW_FOLD = 3.0
 # So many arms are named in one sentence; of more, their number is given.
 NAMES = 3
 # What the name of an imported embedding has between model and fingerprint.
@@ -35,6 +40,7 @@ def find_caveats(
         *_about_patients(design),
         *_about_margin(comparison),
         *_about_choices(comparison),
+        *_about_training(comparison),
         *_about_repeats(design, comparison.contrasts),
         *_about_scores(comparison.arms, comparison.contrasts, comparison.metric),
         *_about_arms(results, comparison),
@@ -43,26 +49,58 @@ def find_caveats(
 
 def _about_patients(design: Design) -> list[str]:
     if design.unit == "tiles":
-        return [
-            "No patients are known, so every tile counts as independent: where a patient has "
-            "several tiles, scores are too high and intervals too narrow."
-        ]
+        return []
     found = []
-    if design.n_units < FEW_PATIENTS:
-        were = "was" if design.n_units == 1 else "were"
+    if design.n_members < FEW_PATIENTS:
+        were = "was" if design.n_members == 1 else "were"
         found.append(
-            f"Only {wording.counted(design.n_units, 'patient')} {were} tested: intervals from "
-            f"fewer than {FEW_PATIENTS} patients are rough and tend to be too narrow."
+            f"Only {wording.counted(design.n_members, 'patient')} {were} tested: intervals from "
+            f"fewer than {FEW_PATIENTS} patients are rough, and their tests find large differences "
+            "only."
         )
     tested = design.rows(0)
-    n_mixed = patient_rows(design.y_true[tested], design.clusters[tested])[1]
+    n_mixed = patient_rows(design.y_true[tested], design.members[tested])[1]
     if n_mixed and design.grouped:
         have, are = ("has", "is") if n_mixed == 1 else ("have", "are")
         found.append(
-            f"{n_mixed} of {wording.counted(design.n_units, 'patient')} {have} tiles of more than "
-            f"one class and {are} left out of the patient-level scores."
+            f"{n_mixed} of {wording.counted(design.n_members, 'patient')} {have} tiles of more "
+            f"than one class and {are} left out of the patient-level scores."
         )
-    return found
+    return found + _about_weights(design) + _about_sites(design)
+
+
+def _about_weights(design: Design) -> list[str]:
+    """Say what counts the same where patients differ in their numbers of tiles."""
+    fewest, most = int(design.member_tiles.min()), int(design.member_tiles.max())
+    if fewest == most:
+        return []
+    sizes = (
+        f"patients have {fewest} to {wording.counted(most, 'tile')} each, by which "
+        f"{design.n_members} of them are worth {design.effective_members:.0f} of equal size (Kish)"
+    )
+    if design.weights == "patients":
+        return [
+            f"Every patient counts the same in scores and tests: {sizes}. Curves, confusion "
+            "tables and the choice on inner folds count tiles."
+        ]
+    return [
+        f"Every tile counts the same in scores and tests, so large patients count most: {sizes}."
+    ]
+
+
+def _about_sites(design: Design) -> list[str]:
+    if design.unit in {"sites", "groups"}:
+        return [
+            f"Folds keep {design.unit} together, so {design.n_units} {design.unit} are what tests "
+            "and intervals take as independent."
+        ]
+    sites = design.by_sites
+    if sites is None or sites.n_units >= FEWEST_UNITS:
+        return []
+    return [
+        f"Patients come from {sites.n_units} sites, too few for a test over sites: what is claimed "
+        "holds for patients of these sites."
+    ]
 
 
 def _about_margin(comparison: Comparison) -> list[str]:
@@ -101,15 +139,51 @@ def _about_choices(comparison: Comparison) -> list[str]:
     return found
 
 
+def _about_training(comparison: Comparison) -> list[str]:
+    """Say where arms were not given alike, and where the seconds of folds are not alike."""
+    found, told = [], set()
+    primary = comparison.primary
+    reasons = [] if primary is None else handicaps(comparison, primary)
+    if primary is not None and reasons:
+        told = {primary.arm_a, primary.arm_b}
+        found.append(
+            "The fine-tune of the primary contrast was not given what the probe was given, or not "
+            f"enough: {', and '.join(reasons)}. So this does not show what fine-tuning could do."
+        )
+    tuned = [arm for arm in comparison.arms if arm.kind == "finetune"]
+    cut = [arm.arm for arm in tuned if is_cut([arm.training]) and arm.arm not in told]
+    if cut:
+        found.append(
+            f"In most folds of {_named(cut)} the last epoch allowed was the best one: more epochs "
+            "may do better."
+        )
+    given = {arm.training.image_size for arm in comparison.arms}
+    sizes = sorted(size for size in given if size is not None)
+    if len(sizes) > 1:
+        found.append(
+            f"Arms read tiles of {wording.listed([str(size) for size in sizes])} px: differences "
+            "and ratios of time compare the sizes too."
+        )
+    slow = [arm.arm for arm in tuned if arm.training.slowest > SLOW_FOLD]
+    if slow:
+        most = max(arm.training.slowest for arm in tuned if arm.training.slowest > SLOW_FOLD)
+        found.append(
+            f"A tile took up to {wording.times(most)} as long in one fold as in the median fold of "
+            f"{_named(slow)}, as on a busy machine: wall-clock times and their ratios are rough."
+        )
+    return found
+
+
+def _named(arms: list[str]) -> str:
+    return wording.listed(arms) if len(arms) <= NAMES else f"{len(arms)} arms"
+
+
 def _about_repeats(design: Design, contrasts: Sequence[Contrast]) -> list[str]:
     if not contrasts:
         return []
     n_plan = len(design.test_fold)
     if n_plan * design.n_folds == 1:
-        return [
-            f"There is one test set: tests and intervals over {design.unit} hold for the fitted "
-            "models, not for training again."
-        ]
+        return []
     found = []
     if design.n_folds == 2:
         found.append("With two folds every arm is trained on half of the cohort only.")
@@ -127,8 +201,8 @@ def _about_repeats(design: Design, contrasts: Sequence[Contrast]) -> list[str]:
         elif len(single) < len(contrasts):
             which = f"The contrast with {wording.listed(single)} rests"
         found.append(
-            f"{which} on a single repeat: the test over folds then has almost no power, so claims "
-            f"rest on {design.unit} alone, and how splits and training vary is not covered."
+            f"{which} on a single repeat: the test over folds then finds large differences only. "
+            "Three repeats (splits.repeats, and repeats of a fine-tune) find most of what ten do."
         )
     return found
 
@@ -169,11 +243,19 @@ def _about_scores(
 def _about_arms(results: ResultsTable, comparison: Comparison) -> list[str]:
     found = [f"Arm {failure.arm} failed and is not compared." for failure in results.failures]
     n_tests = sum(math.isfinite(c.p_value) and not c.primary for c in comparison.contrasts)
-    if n_tests > 1:
-        others = "" if comparison.primary is None else ", the primary one apart,"
+    if n_tests and comparison.primary is not None:
+        others = "one other"
+        if n_tests > 1:
+            others = f"{n_tests} others, adjusted for their number by Holm's method,"
         found.append(
-            f"{n_tests} arms are tested against the reference{others} and their p-values are "
-            "adjusted for that number by Holm's method; intervals are not."
+            f"The primary contrast is tested at alpha and the {others} at alpha again: the family "
+            "of all has twice alpha at most, as far as each test keeps its level. Intervals are "
+            "not adjusted."
+        )
+    elif n_tests > 1:
+        found.append(
+            f"{n_tests} arms are tested against the reference and their p-values are adjusted for "
+            "that number by Holm's method; intervals are not."
         )
     read = sorted({run.embedding for run in results.runs if run.embedding})
     foreign = [name for name in read if FOREIGN_TAG in name]

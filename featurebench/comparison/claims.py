@@ -14,7 +14,7 @@ from featurebench.stats import detectable_difference, noninferiority
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from featurebench.comparison.model import Evidence, Outcome, Relevance, Rule
+    from featurebench.comparison.model import Contrast, Evidence, Outcome, Relevance, Rule
 
 _NAN = float("nan")
 POWER = 0.8
@@ -66,6 +66,11 @@ def asked(
     if rule == "both tests" or by_sites is None:
         return by_folds, by_patients
     return by_folds, by_patients, by_sites
+
+
+def tests_of(contrast: Contrast) -> tuple[Evidence, ...]:
+    """List the tests that a contrast's claim rests on."""
+    return asked(contrast.rule, contrast.by_folds, contrast.by_patients, contrast.by_sites)
 
 
 def claims_of(tests: Sequence[Evidence], *, margin: float, greater_is_better: bool) -> Claims:

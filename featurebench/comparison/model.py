@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from featurebench.comparison.training import Training
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -56,6 +58,8 @@ class ArmSummary:
     chosen
         Where this is the best probe or the best fine-tune as chosen on inner folds: in how many
         folds each arm was chosen. Empty for an arm that was run itself.
+    training
+        What the arm was given to learn with, as far as its run recorded that.
     """
 
     arm: str
@@ -71,6 +75,7 @@ class ArmSummary:
     extraction_cost: Cost
     n_repeats: int
     chosen: Mapping[str, int] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
 
 
 @dataclass(frozen=True)

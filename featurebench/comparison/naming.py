@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from featurebench.comparison.training import describe, is_cut
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -43,8 +45,12 @@ def name_arms(arms: Sequence[ArmSummary]) -> dict[str, str]:
 
 
 def in_words(comparison: Comparison) -> Comparison:
-    """Return the comparison with its arms' names in place of their identities."""
-    names: Mapping[str, str] = name_arms(comparison.arms)
+    """Return the comparison with its arms' names in place of their identities.
+
+    A fine-tune's name says what it was given, too: ``fine-tuned resnet50 (64 px, 3 epochs)``.
+    """
+    short = name_arms(comparison.arms)
+    names = {arm.arm: _with_training(short[arm.arm], arm) for arm in comparison.arms}
 
     def counts(chosen: Mapping[str, int]) -> dict[str, int]:
         return {names[arm]: n for arm, n in chosen.items()}
@@ -65,6 +71,20 @@ def in_words(comparison: Comparison) -> Comparison:
         ),
         subgroups=tuple(replace(each, arm=names[each.arm]) for each in comparison.subgroups),
     )
+
+
+def _with_training(name: str, arm: ArmSummary) -> str:
+    """Add input size and epochs to a fine-tune's name, and whether it was still improving."""
+    if arm.kind != "finetune" or arm.chosen:
+        return name
+    told = [text for key, text in describe([arm.training]).items() if key not in name]
+    # of a single epoch nothing can tell whether it was better than one before
+    if is_cut([arm.training]) and arm.training.epochs != 1:
+        told.append("still improving")
+    if not told:
+        return name
+    start, _, inner = name.rstrip(")").partition(" (") if name.endswith(")") else (name, "", "")
+    return f"{start} ({', '.join([inner, *told] if inner else told)})"
 
 
 def _name(arm: ArmSummary) -> str:

@@ -39,8 +39,15 @@ def other_sentences(comparison: Comparison) -> tuple[str, ...]:
         if named:
             margin = wording.size(comparison.metric, comparison.margin)
             found.append(f"{lead.format(margin=margin)}: {'; '.join(named)}.")
-    for outcome, phrase in (("not resolved", "Not resolved"), ("not claimed", "Not claimed")):
-        names = [c.arm_a for c in rest if c.outcome == outcome]
+    untested = {c.arm_a: wording.untested(c) for c in rest if c.outcome == "not resolved"}
+    for phrase, names in (
+        ("Not resolved", [arm for arm, why in untested.items() if not why]),
+        *(
+            (f"Not resolved ({why})", [arm for arm in untested if untested[arm] == why])
+            for why in sorted(set(untested.values()) - {""})
+        ),
+        ("Not claimed", [c.arm_a for c in rest if c.outcome == "not claimed"]),
+    ):
         if len(names) > _NAMES:
             found.append(f"{phrase}: {len(names)} of the {len(rest)} arms.")
         elif names:
@@ -51,12 +58,7 @@ def other_sentences(comparison: Comparison) -> tuple[str, ...]:
 def _lead(comparison: Comparison, rest: Sequence[Contrast]) -> str:
     n_arms = "One further arm is" if len(rest) == 1 else f"{len(rest)} further arms are"
     text = f"{n_arms} held against {comparison.reference} in {wording.label(comparison.metric)}"
-    alone = [c for c in rest if c.rule == "patients alone"]
-    tests = "the larger p-value of the two tests"
-    if len(alone) == len(rest):
-        tests = f"the p-value over {rest[0].by_patients.unit}"
-    elif alone:
-        tests += f" (over {rest[0].by_patients.unit} alone where there is one repeat)"
+    tests = "the largest p-value of the tests that a claim asks for"
     n_tested = sum(not c.primary and math.isfinite(c.p_value) for c in comparison.contrasts)
     if n_tested > 1:
         tests += f", adjusted for {n_tested} contrasts by Holm's method"

@@ -3,28 +3,33 @@
 The rules: better and worse are said by outcome only, with difference, intervals and both p-values;
 a difference is called larger or smaller than the margin only where all intervals say so; what was
 not shown is called not shown, with what would have been; a probe that is not shown to be above the
-baseline and the declared floor is never called enough, and of two arms at the baseline neither
-wins; where nothing may be claimed, that and why come first.
+baseline and the declared floor is never called enough, nor one that was held against a fine-tune
+which was not given alike, and of two arms that learnt nothing neither wins; scores and costs are
+those of the repeats of the difference; where nothing may be claimed, that and why come first.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from featurebench.comparison import wording
+from featurebench.comparison.claims import tests_of
 from featurebench.comparison.enough import floor_met, not_enough
-from featurebench.metrics import GREATER_IS_BETTER
+from featurebench.comparison.training import describe, handicaps, sizes_of, trainings
+from featurebench.metrics import GREATER_IS_BETTER, chance_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from featurebench.comparison.design import Design
     from featurebench.comparison.model import ArmSummary, Comparison, Contrast, Selection
+    from featurebench.results import Cost
 
 NOUNS = {"probe": "frozen probe", "finetune": "fine-tuned network", "baseline": "baseline"}
 _ALL = "for all candidates"
+# What a guess scores in these does not depend on how frequent the classes are.
+_GUESSED = {"balanced_accuracy", "recall", "roc_auc", "kappa", "mcc"}
 # With these, what a larger cohort could show is of no interest.
 _SETTLED = {"better", "worse", "equivalent", "not superior", "not claimed"}
 
@@ -41,7 +46,7 @@ def write_verdict(design: Design, comparison: Comparison) -> str:
         sentences.append(_score(comparison, comparison.arm(comparison.reference)))
     elif primary is not None:
         sentences += [
-            *_numbers(comparison, primary, design.unit),
+            *_numbers(comparison, primary),
             _cost(comparison, primary),
         ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -70,10 +75,10 @@ def headline(design: Design, comparison: Comparison) -> str:
 
 
 def above_chance(comparison: Comparison, arm: ArmSummary) -> bool | None:
-    """Whether an arm's interval lies on the better side of the baseline's score.
+    """Whether an arm's interval lies on the better side of the baseline's score and of a guess.
 
-    It is held against the baseline in what is compared where that tells classes apart, and else in
-    ROC AUC: probabilities that are too sure have a worse loss than none although they rank well.
+    It is held against them in what is compared where that tells classes apart, and else in ROC
+    AUC: probabilities that are too sure have a worse loss than none although they rank well.
 
     Returns None where there is no baseline other than the arm, or no score to hold against it, or
     the score is better but has no interval, as where every tile is called right.
@@ -81,12 +86,24 @@ def above_chance(comparison: Comparison, arm: ArmSummary) -> bool | None:
     baseline, name = find_baseline(comparison), _chance_metric(comparison.metric)
     if baseline is None or baseline.arm == arm.arm:
         return None
-    score, chance = arm.metrics[name], baseline.metrics[name].value
+    score, (chance, _) = arm.metrics[name], _chance(baseline, name)
     if math.isnan(score.value) or math.isnan(chance):
         return None
     if math.isnan(score.ci_low):
         return None if score.value > chance else False
     return score.ci_low > chance
+
+
+def _chance(baseline: ArmSummary, metric: str) -> tuple[float, str]:
+    """Give the larger of a baseline's score and what a guess scores, and whose it is.
+
+    On small cohorts a baseline that predicts the shares of the training side falls below chance in
+    cross-validation, since a class that is frequent there is rare in the test fold.
+    """
+    value = baseline.metrics[metric].value
+    whom = "the dummy" if baseline.arm == "dummy" else baseline.arm
+    guess = chance_level(metric, len(baseline.confusion))
+    return (guess, "a guess") if metric in _GUESSED and value < guess else (value, whom)
 
 
 def find_baseline(comparison: Comparison) -> ArmSummary | None:
@@ -101,12 +118,22 @@ def selection_of(comparison: Comparison, arm: ArmSummary) -> Selection | None:
     return next(found, None) if several else None
 
 
+def enough_allowed(comparison: Comparison, contrast: Contrast) -> tuple[bool, str]:
+    """Decide whether a probe that is shown to keep up may be called enough.
+
+    Returns
+    -------
+    tuple
+        Whether it may, and why not: clauses to follow on "since"; empty where it may.
+    """
+    reasons = handicaps(comparison, contrast)
+    return not reasons, ", and ".join(reasons)
+
+
 def _answer(comparison: Comparison, contrast: Contrast, where: str) -> str:
     """Say what the primary contrast shows; one of its arms is a probe, the other is fine-tuned."""
     probe, margin = _probe_of(comparison, contrast), _margin(comparison)
-    within, reached = f" to within the margin of {margin}", f", and it lies {floor_met(comparison)}"
-    short = not_enough(comparison, probe.arm)
-    who, than = (_noun(comparison, comparison.arm(n)) for n in (contrast.arm_a, contrast.arm_b))
+    who, than = (_noun(comparison, contrast, name) for name in (contrast.arm_a, contrast.arm_b))
     frozen, tuned = (who, than) if contrast.arm_a == probe.arm else (than, who)
     if math.isnan(contrast.difference):
         name = wording.label(comparison.metric)
@@ -121,26 +148,37 @@ def _answer(comparison: Comparison, contrast: Contrast, where: str) -> str:
         answer = (
             f"nothing was shown to be learnt by {frozen} {where}, so it is not shown to be enough"
         )
-    elif contrast.outcome == "equivalent":
-        answer = f"{where} {frozen} is enough{within}: {tuned} is equivalent to it{reached}"
-        if short:
-            answer = (
-                f"{where} {tuned} is equivalent to {frozen} within the margin of {margin}{short}"
-            )
-    elif contrast.outcome == ("not superior" if than == frozen else "non-inferior"):
-        answer = f"{where} {frozen} is enough{within}: it is non-inferior to {tuned}{reached}"
-        if short:
-            answer = (
-                f"{where} {frozen} is non-inferior to {tuned} within the margin of {margin}{short}"
-            )
+    elif contrast.outcome in {"equivalent", "not superior" if than == frozen else "non-inferior"}:
+        answer = f"{where} {_keeps_up(comparison, contrast, frozen, tuned)}"
     elif contrast.outcome in {"non-inferior", "not superior"}:
         answer = (
             f"{where} {tuned} is non-inferior to {frozen} within the margin of {margin}, and not "
             "shown to be better"
         )
     else:
+        why = wording.untested(contrast)
         answer = f"{where} {who} is not shown to be better than {than}, nor worse"
+        answer += f": {why}" if why else ""
     return f"{wording.capital(answer)}."
+
+
+def _keeps_up(comparison: Comparison, contrast: Contrast, frozen: str, tuned: str) -> str:
+    """Say that a probe is equivalent or non-inferior, and enough where that may be said."""
+    within = f"within the margin of {_margin(comparison)}"
+    allowed, why = enough_allowed(comparison, contrast)
+    is_equivalent = contrast.outcome == "equivalent"
+    if not allowed:
+        how = "to which it is equivalent" if is_equivalent else "which is non-inferior to it"
+        return (
+            f"{tuned} was not better than {frozen}, {how} {within}; that does not show the probe "
+            f"to be enough, since {why}"
+        )
+    short = not_enough(comparison, _probe_of(comparison, contrast).arm)
+    if short:
+        how = "equivalent" if is_equivalent else "non-inferior"
+        return f"{frozen} is {how} to {tuned} {within}{short}"
+    how = f"{tuned} is equivalent to it" if is_equivalent else f"it is non-inferior to {tuned}"
+    return f"{frozen} is enough to {within}: {how}, and it lies {floor_met(comparison)}"
 
 
 def _relevance(contrast: Contrast, margin: str) -> str:
@@ -151,22 +189,31 @@ def _relevance(contrast: Contrast, margin: str) -> str:
     }[contrast.relevance]
 
 
-def _numbers(comparison: Comparison, contrast: Contrast, unit: str) -> list[str]:
+def _numbers(comparison: Comparison, contrast: Contrast) -> list[str]:
     if comparison.barred:
-        return [_as_measured(contrast)]
+        return [_as_measured(comparison, contrast)]
     return [
         _measured(comparison, contrast),
-        _score(comparison, _probe_of(comparison, contrast)),
+        _score(comparison, _probe_of(comparison, contrast), contrast.n_repeats),
         _could_show(comparison, contrast),
-        _rests_on(contrast, unit),
     ]
 
 
-def _as_measured(contrast: Contrast) -> str:
-    """Give the bare difference: where nothing may be claimed, no interval or p-value holds."""
+def _as_measured(comparison: Comparison, contrast: Contrast) -> str:
+    """Give the bare difference: where nothing may be claimed, no interval or p-value holds.
+
+    With one test set as the only reason, the interval over patients holds for the fitted models.
+    """
     if math.isnan(contrast.difference):
         return ""
     change = f"{contrast.arm_a} {wording.change(contrast)} {contrast.arm_b}"
+    one_set = contrast.rule == "patients alone" and len(comparison.barred) == 1
+    if one_set and not math.isnan(contrast.ci_low):
+        interval = wording.interval(contrast, comparison.alpha)
+        return (
+            f"As measured, {change} ({interval} over {contrast.by_patients.unit}, for these fitted "
+            "models on other patients, not for training again)."
+        )
     return f"As measured, {change}; no interval or p-value holds for that."
 
 
@@ -189,19 +236,22 @@ def _measured(comparison: Comparison, contrast: Contrast) -> str:
 def _equivalence(comparison: Comparison, contrast: Contrast) -> str:
     if contrast.outcome != "equivalent":
         return ""
-    tests = [contrast.by_patients]
-    tests += [contrast.by_folds] if contrast.rule == "both tests" else []
-    p = wording.p_value(max(test.p_equivalent for test in tests), comparison.alpha)
+    p = wording.p_value(max(test.p_equivalent for test in tests_of(contrast)), comparison.alpha)
     return f"two one-sided tests against {_margin(comparison)} either way {p}"
 
 
-def _score(comparison: Comparison, arm: ArmSummary) -> str:
-    """Give the score of the probe, how it came to be the one, and that of the baseline."""
+def _score(comparison: Comparison, arm: ArmSummary, n_repeats: int | None = None) -> str:
+    """Give the score of the probe, how it came to be the one, and that of the baseline.
+
+    ``n_repeats`` are those that the scores are of; None for all that the arm has.
+    """
     metric, score = comparison.metric, arm.metrics[comparison.metric]
     name, value = "The probe", wording.score(metric, score, comparison.alpha)
     if comparison.primary is None:
         name, value = wording.opening(arm.arm), f"{value} in {wording.label(metric)}"
     text = f"{name}{_origin(comparison, arm)} scores {value}"
+    if n_repeats is not None and n_repeats < arm.n_repeats:
+        text += f" in {_repeats(n_repeats)}"
     baseline, learnt = find_baseline(comparison), above_chance(comparison, arm)
     if baseline is None or learnt is None:
         return f"{text}."
@@ -209,8 +259,8 @@ def _score(comparison: Comparison, arm: ArmSummary) -> str:
     if name != metric:
         auc = wording.score(name, arm.metrics[name], comparison.alpha)
         text += f"; its {wording.label(name)} is {auc}"
-    chance = wording.plain(name, baseline.metrics[name].value) + wording.unit_of_score(name)
-    whom = "the dummy" if baseline.arm == "dummy" else baseline.arm
+    value, whom = _chance(baseline, name)
+    chance = wording.plain(name, value) + wording.unit_of_score(name)
     return f"{text}, {'' if learnt else 'not shown to be '}above the {chance} of {whom}."
 
 
@@ -241,23 +291,12 @@ def _could_show(comparison: Comparison, contrast: Contrast) -> str:
         return ""
     found = wording.unsigned(contrast.metric, contrast.detectable)
     text = f"With 80 % power this cohort could have shown a difference of {found}"
-    if contrast.n_needed is None or not 0 < comparison.margin < contrast.detectable:
+    low, high = contrast.n_needed_low, contrast.n_needed_high
+    if low is None or high is None or not 0 < comparison.margin < contrast.detectable:
         return f"{text}."
-    needed = wording.about(contrast.n_needed)
-    return f"{text}; showing {_margin(comparison)} would take {needed} patients."
-
-
-def _rests_on(contrast: Contrast, unit: str) -> str:
-    if contrast.rule != "patients alone":
-        return ""
-    if contrast.n_folds == 1:
-        return (
-            f"With one test set this is tested over {unit} alone and holds for the fitted models; "
-            "how training varies is not covered."
-        )
     return (
-        f"With a single repeat this is tested over {unit} alone; how splits and training vary is "
-        "not covered."
+        f"{text}; showing one of {_margin(comparison)}, or non-inferiority within it, would take "
+        f"{wording.between(low, high)} patients."
     )
 
 
@@ -266,7 +305,8 @@ def _cost(comparison: Comparison, contrast: Contrast) -> str:
     if math.isnan(contrast.cost_ratio):
         return ""
     arms = [comparison.arm(name) for name in (contrast.arm_a, contrast.arm_b)]
-    times = [wording.duration(_wall(arm, contrast.n_repeats)) for arm in arms]
+    costs = [_of_repeats(arm, contrast.n_repeats) for arm in arms]
+    times = [wording.duration(cost.wall_s) for cost in costs]
     who = "Fine-tuning" if arms[0].kind == "finetune" else "The probe"
     ratio = wording.times(contrast.cost_ratio)
     much = "as much" if ratio == "1 times" else f"{ratio} the"
@@ -275,24 +315,27 @@ def _cost(comparison: Comparison, contrast: Contrast) -> str:
     if first and second:
         first, second = "", f", each {_ALL}"
     shown = f"{times[0]}{first} against {times[1]}{second}"
+    if all(cost.cpu_s > 0 for cost in costs):
+        busy = [wording.duration(cost.cpu_s) for cost in costs]
+        shown += f"; {busy[0]} against {busy[1]} of processor time"
+    if any(contrast.n_repeats < arm.n_repeats for arm in arms):
+        shown += f"; for {_repeats(contrast.n_repeats)}"
     text = f"{who} takes {much} wall-clock time ({shown})"
-    used = [_energy(arm, contrast.n_repeats) for arm in arms]
-    if used[0] is None:
-        return f"{text}."
-    against = "" if used[1] is None else f" against {wording.energy(used[1])}"
-    return f"{text} and {wording.energy(used[0])}{against} of GPU energy."
+    joules = [cost.energy_j for cost in costs]
+    if joules[0] is not None:
+        against = "" if joules[1] is None else f" against {wording.energy(joules[1])}"
+        text += f" and {wording.energy(joules[0])}{against} of GPU energy"
+    sizes = sizes_of(comparison, contrast)
+    return f"{text}, at {sizes[0]} against {sizes[1]}." if sizes else f"{text}."
 
 
-def _wall(arm: ArmSummary, n_repeats: int) -> float:
-    return arm.extraction_cost.wall_s + arm.cost.wall_s * n_repeats / arm.n_repeats
+def _of_repeats(arm: ArmSummary, n_repeats: int) -> Cost:
+    """Cost of an arm's embedding, and of so many of its repeats as their share of all."""
+    return arm.extraction_cost + arm.cost.part_of(arm.n_repeats / n_repeats)
 
 
-def _energy(arm: ArmSummary, n_repeats: int) -> float | None:
-    joules = arm.cost.energy_j
-    if joules is None:
-        return None
-    own = replace(arm.cost, energy_j=joules * n_repeats / arm.n_repeats)
-    return (own + arm.extraction_cost).energy_j
+def _repeats(n_repeats: int) -> str:
+    return "the repeat compared" if n_repeats == 1 else f"the {n_repeats} repeats compared"
 
 
 def _probe_of(comparison: Comparison, contrast: Contrast) -> ArmSummary:
@@ -300,11 +343,18 @@ def _probe_of(comparison: Comparison, contrast: Contrast) -> ArmSummary:
     return next((arm for arm in arms if arm.kind == "probe"), arms[0])
 
 
-def _noun(comparison: Comparison, arm: ArmSummary) -> str:
-    """Call an arm by what it stands for: the best of its kind only where it was chosen as that."""
+def _noun(comparison: Comparison, contrast: Contrast, name: str) -> str:
+    """Call an arm by what it stands for: the best of its kind only where it was chosen as that.
+
+    A fine-tune that was not given alike stands for itself alone, not for fine-tuning.
+    """
+    arm = comparison.arm(name)
     was_chosen = selection_of(comparison, arm) is not None
     if arm.kind == "probe":
         return "the best frozen probe" if was_chosen else "the frozen probe"
+    if handicaps(comparison, contrast):
+        told = ", ".join(describe(trainings(comparison, arm)).values())
+        return f"this fine-tune ({told})" if told else "this fine-tune"
     alone = sum(each.kind == arm.kind for each in comparison.arms) == 1
     return "fine-tuning" if was_chosen or alone else arm.arm
 
@@ -316,4 +366,6 @@ def _margin(comparison: Comparison) -> str:
 def _where(design: Design) -> str:
     if design.unit == "tiles":
         return f"on these {design.n_units} tiles"
-    return f"on this cohort of {wording.counted(design.n_units, 'patient')}"
+    if design.unit == "patients":
+        return f"on this cohort of {design.n_units} patients"
+    return f"on this cohort of {design.n_members} patients in {design.n_units} {design.unit}"

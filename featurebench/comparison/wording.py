@@ -98,23 +98,33 @@ def change(contrast: Contrast) -> str:
 
 
 def evidence(contrast: Contrast, alpha: float) -> str:
-    """Write what both tests say: intervals in one precision, p-values, how many they rest on.
+    """Write what the tests say: intervals in one precision, p-values, how many they rest on.
 
-    The test over folds is left out where there is one test set, since it has nothing to go by.
+    The test over folds is left out where there is one test set, since it has nothing to go by, and
+    that over sites where no claim asks for it.
     """
     texts = difference(contrast.metric, _ends(contrast))[1:]
-    patients, folds = contrast.by_patients, contrast.by_folds
+    patients, folds, sites = contrast.by_patients, contrast.by_folds, contrast.by_sites
     parts = [_test(patients, texts[:2], patients.unit, alpha)]
     if contrast.n_repeats * contrast.n_folds > 1:
-        parts.append(_test(folds, texts[2:], counted(folds.n, "fold"), alpha))
+        parts.append(_test(folds, texts[2:4], counted(folds.n, "fold"), alpha))
+    if sites is not None and contrast.rule == "folds, patients and sites":
+        parts.append(_test(sites, texts[4:], counted(sites.n, "site"), alpha))
     unknown = [part for part in parts if part.startswith("interval")]
     known = [part for part in parts if part not in unknown]
     first = f"{level(alpha)} CI " if known else ""
     return first + "; ".join([*known, *unknown])
 
 
+def interval(contrast: Contrast, alpha: float) -> str:
+    """Write the interval of a difference, such as ``95 % CI -1.2 to +4.5``."""
+    ends = (contrast.difference, contrast.ci_low, contrast.ci_high)
+    _, low, high = difference(contrast.metric, ends)
+    return f"{level(alpha)} CI {low} to {high}"
+
+
 def short_evidence(contrast: Contrast, alpha: float) -> str:
-    """Write a difference with its interval over patients and its adjusted p-value."""
+    """Write a difference with its interval and its adjusted p-value."""
     ends = (contrast.difference, contrast.ci_low, contrast.ci_high)
     value, low, high = difference(contrast.metric, ends)
     if math.isnan(contrast.ci_low):
@@ -122,6 +132,23 @@ def short_evidence(contrast: Contrast, alpha: float) -> str:
     else:
         interval = f"{level(alpha)} CI {low} to {high}"
     return f"{value}{points(contrast.metric)}, {interval}, {p_value(contrast.p_adjusted, alpha)}"
+
+
+def untested(contrast: Contrast) -> str:
+    """Say why no p-value could be computed for a contrast; empty where there is one."""
+    if not math.isnan(contrast.p_value) or math.isnan(contrast.difference):
+        return ""
+    folds, patients = contrast.by_folds, contrast.by_patients
+    if math.isnan(folds.p_value) and folds.n > 1:
+        alike = "both arms score alike" if folds.difference == 0 else "the difference is the same"
+        return f"no test can be computed, since {alike} in every fold"
+    if math.isnan(patients.p_value):
+        unit = patients.unit
+        return (
+            f"no test over {unit} can be computed, since the differences do not vary over {unit} "
+            "or a class has too few of them"
+        )
+    return "no test over folds can be computed, since fewer than two of them have a score"
 
 
 def p_value(p: float, alpha: float) -> str:
@@ -137,13 +164,16 @@ def p_value(p: float, alpha: float) -> str:
 
 
 def odds(contrast: Contrast, margin: float) -> str:
-    """Write how probable a change beyond the margin is, on the side measured, and one within it."""
+    """Write how probable a change beyond the margin is, on the side measured, and one within it.
+
+    Both are of the posterior from the differences of the folds, in which patients play no part.
+    """
     gain = contrast.difference if GREATER_IS_BETTER[contrast.metric] else -contrast.difference
     name, p = ("loss", contrast.p_worse) if gain < 0 else ("gain", contrast.p_better)
     if math.isnan(p):
         return ""
     amount = size(contrast.metric, margin)
-    beyond = f"P({name} > {amount}) {probability(p)}"
+    beyond = f"over folds alone P({name} > {amount}) {probability(p)}"
     if margin == 0:
         return beyond
     return f"{beyond}, P(within {amount}) {probability(contrast.p_practical)}"
@@ -156,12 +186,14 @@ def probability(p: float) -> str:
     return "> 0.99" if p > 0.99 else f"= {p:.2f}"
 
 
-def about(number: int) -> str:
-    """Write a number of patients with two digits, such as ``about 950``."""
-    if number > MANY:
+def between(low: int, high: int) -> str:
+    """Write a range of patients with one digit each, such as ``300 to 4,000``."""
+    if low > MANY:
         return f"more than {MANY:,}"
-    rounded = float(f"{number:.2g}")
-    return f"about {rounded:,.0f}"
+    first, last = (float(f"{number:.1g}") for number in (low, high))
+    if last > MANY:
+        return f"{first:,.0f} to more than {MANY:,}"
+    return f"{first:,.0f} to {last:,.0f}"
 
 
 def duration(seconds: float) -> str:
@@ -218,11 +250,11 @@ def capital(text: str) -> str:
 
 
 def _ends(contrast: Contrast) -> tuple[float, ...]:
-    patients, folds = contrast.by_patients, contrast.by_folds
+    tests = [contrast.by_patients, contrast.by_folds]
+    tests += [] if contrast.by_sites is None else [contrast.by_sites]
     return (
         contrast.difference,
-        *(patients.ci_low, patients.ci_high),
-        *(folds.ci_low, folds.ci_high),
+        *(end for test in tests for end in (test.ci_low, test.ci_high)),
     )
 
 

@@ -1,4 +1,4 @@
-"""tell_hours(): how long the fine-tunes of an experiment would take on this machine."""
+"""How long the fine-tunes of an experiment would take on this machine: of a dry run, of init."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from featurebench.experiment.arms import repeats_of, search_of
+from featurebench.experiment.arms import declare_fine_tunes, repeats_of, search_of
 from featurebench.experiment.networks import resolve_device, resolve_threads
+from featurebench.experiment.study import load_tiles, make_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 
 # What does not change how long a tile takes.
 _IDLE = ("epochs", "learning_rate", "weight_decay", "patience", "monitor", "weights", "schedule")
+
+
+def estimate_hours(config: ExperimentConfig, console: Console) -> None:
+    """Do as `tell_hours` for all fine-tunes of an experiment of which nothing was run yet.
+
+    Raises
+    ------
+    FeatureBenchError
+        If the tiles cannot be read, or a network or its weights cannot be had.
+    """
+    study = make_study(config, load_tiles(config, console), ())
+    tell_hours(config, declare_fine_tunes(config, study, remember=False), study, console)
 
 
 def tell_hours(

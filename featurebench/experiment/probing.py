@@ -220,7 +220,7 @@ class _Ledger:
             extraction_cost=sum(embedding_costs.values(), Cost()),
             embedding_costs=embedding_costs,
             device=outcomes[0].device,
-            provenance=outcomes[0].provenance,
+            provenance={**outcomes[0].provenance, **_image_size(arm)},
         )
 
     def _embedding_costs(self, arm: Arm) -> dict[str, Cost]:
@@ -232,6 +232,12 @@ class _Ledger:
             spec.name: replace(Cost.of(store.cost(spec)), bytes_written=store.stored_bytes(spec))
             for spec in (arm.spec, *arm.views)
         }
+
+
+def _image_size(arm: Arm) -> dict[str, int]:
+    """Give the side of what the network read, in pixels; nothing where that is not known."""
+    size = None if arm.spec is None else arm.spec.preprocessing.get("input_size")
+    return {} if not size else {"image_size": int(size[-1])}
 
 
 def _in_order(parts: Iterable[tuple[Sequence[int], Sequence[Item]]]) -> list[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import textwrap
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featurebench.errors import ConfigError
+from featurebench.errors import ConfigError, SplitError
 from featurebench.metrics import SUGGESTED_MARGINS
+from featurebench.splits import SplitPlan
 from featurebench.tiles import (
     TileManifest,
     find_manifest,
@@ -21,6 +23,8 @@ from featurebench.tiles import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Of the folds: with one the test over folds has almost no power.
+REPEATS = 10
 TEMPLATE = """\
 # An experiment of featurebench: is a frozen network with a cheap head enough for these tiles?
 # Run it with: featurebench run {file}
@@ -52,11 +56,16 @@ heads:
   lightgbm: {{}}   # boosted trees; they take longest
   dummy: {{}}      # the class shares: what a head must beat
 
-# Networks trained on the pixels of the same folds. Costly: remove the list for probes alone, or
-# raise repeats (of those of the folds) where there is a GPU.
+# Networks trained on the pixels of the same folds, at the size that the probe reads: without
+# image_size it is the network's own. Training ends early once the validation loss no longer falls.
+# Costly: 'featurebench run {file} --dry-run' times a few steps and says
+# how many hours it takes on this machine at most. Remove the list for probes alone.
 finetune:
-  - {{model: tf_efficientnet_lite0, weights: package, strategy: full, epochs: 5, image_size: 128,
-     repeats: 1}}
+  - {{model: tf_efficientnet_lite0, weights: package, strategy: full, epochs: 30, repeats: 3}}
+  # A cheaper one instead, for a first look. It will not support "enough": where tiles are smaller
+  # than the probe's, or the last epoch is still the best, the verdict is on this fine-tune alone.
+  # - {{model: tf_efficientnet_lite0, weights: package, strategy: full, epochs: 5, image_size: 128,
+  #    repeats: 1}}
 
 # Declared before the run and sealed by it: what is compared, and which difference is too small to
 # matter. The margin is a start only: JUDGE it clinically, and say why in margin_rationale: "...".
@@ -165,14 +174,14 @@ def _splits(tiles: TileManifest) -> str:
     if patients is None:
         return (
             "# Folds cannot be grouped without patients: scores will be too high.\n"
-            "splits: {folds: 5, repeats: 3, seed: 0}"
+            f"splits: {{folds: 5, repeats: {REPEATS}, seed: 0}}"
         )
     by_class = tiles.table.groupby("label")["patient_id"].nunique()
     folds = max(2, min(5, int(by_class.min())))
     return (
         "# No patient is ever in training and test at once. With one repeat the test over folds\n"
         "# has almost no power; 10 are recommended for heads, 3 or more for fine-tuning.\n"
-        f"splits: {{folds: {folds}, repeats: 3, group: patient_id, seed: 0}}"
+        f"splits: {{folds: {folds}, repeats: {_repeats(tiles, folds)}, group: patient_id, seed: 0}}"
     )
 
 
@@ -188,6 +197,17 @@ def _margins() -> str:
         initial_indent="# ",
         subsequent_indent="# ",
     )
+
+
+def _repeats(tiles: TileManifest, folds: int) -> int:
+    """Most repeats, ten if there are so many, that few patients can be shared out in."""
+    for repeats in range(REPEATS, 1, -1):
+        with contextlib.suppress(SplitError):
+            SplitPlan.draw(
+                tiles.labels, tiles.column("patient_id"), folds=folds, repeats=repeats, seed=0
+            )
+            return repeats
+    return 1
 
 
 def _from(path: Path, base: Path) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from featurebench.comparison.wording import listed
 from featurebench.reporting import formats
 from featurebench.reporting.forest import difference_axis, forest_scale, primary_plots
 from featurebench.reporting.ranking import better_sign
@@ -82,7 +83,9 @@ def facts(contrast: Contrast, summary: Summary) -> list[dict[str, str]]:
     )
     rows = []
     if contrast["cost_ratio"] is not None:
-        note = "the wall-clock time of the reference, embedding included"
+        repeats = formats.counted(contrast["n_repeats"], "common repeat")
+        note = f"the wall-clock time of the reference, for {repeats}, embedding included"
+        note += _unequal_sizes(contrast, summary)
         rows.append(("Cost", formats.ratio(contrast["cost_ratio"]), note))
     if contrast["detectable"] is not None:
         value = formats.unsigned(contrast["detectable"], metric["name"])
@@ -95,6 +98,19 @@ def facts(contrast: Contrast, summary: Summary) -> list[dict[str, str]]:
         note = f"of {unit}, ties counted half"
         rows.append(("Better for", formats.percent(contrast["p_patient_better"]), note))
     return [{"term": term, "value": value, "note": note} for term, value, note in rows]
+
+
+def _unequal_sizes(contrast: Contrast, summary: Summary) -> str:
+    """Say where the input sizes of a contrast's arms differ, as far as they are known."""
+    arms = {arm["id"]: arm for arm in summary["arms"]}
+    pair = [
+        {arms[each]["image_size"] for each in arms[name]["chosen"] or [name]}
+        for name in (contrast["arm_a"], contrast["arm_b"])
+    ]
+    if pair[0] == pair[1] or None in pair[0] | pair[1]:
+        return ""
+    first, second = (listed([str(size) for size in sorted(sizes)]) for sizes in pair)
+    return f"; at {first} px against {second} px"
 
 
 def _sample(segment: str) -> Markup:

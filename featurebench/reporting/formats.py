@@ -201,6 +201,12 @@ def count(value: int | None) -> str:
     return MISSING if value is None else f"{value:,}".replace(",", "\u202f")
 
 
+def patients_needed(contrast: Mapping[str, Any]) -> str:
+    """Return the range of patients needed: ``300 to 4 000``."""
+    low, high = contrast["n_needed_low"], contrast["n_needed_high"]
+    return MISSING if low is None else wording.between(low, high).replace(",", "\u202f")
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a count with its noun: ``1 patient``, ``40 patients``."""
     return f"{count(number)} {noun if number == 1 else plural or noun + 's'}"

@@ -11,7 +11,7 @@ from featurebench.reporting.checklist import checklist_sentence
 from featurebench.reporting.glossary import words_in
 from featurebench.reporting.ledger import cost_columns
 from featurebench.reporting.operating import MEASURES
-from featurebench.reporting.ranking import in_order, ranked_arms
+from featurebench.reporting.ranking import in_order, ranked_arms, repeats_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         _verdict(summary["verdict"]),
         f"{plain(_setup(summary))} ([{GLOSSARY}](#{GLOSSARY.lower()}))",
         _arms_table(summary),
+        plain(repeats_note(summary)),
         *_differences(summary),
         *_titled("Read with care", summary["caveats"]),
         *_titled("Audit", _audit(summary)),

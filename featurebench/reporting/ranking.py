@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featurebench.comparison.wording import listed
+
 Summary = Mapping[str, Any]
 Arm = Mapping[str, Any]
+# So many arms are named in one sentence; of more, their number is given.
+NAMED = 4
 
 
 def ranked_arms(summary: Summary) -> list[Arm]:
@@ -24,6 +28,24 @@ def in_order(arms: Sequence[Arm], rows: Sequence[Arm]) -> list[Arm]:
     """Return a section's rows in the order of the arms, each with what is known of its arm."""
     by_id = {row["id"]: row for row in rows}
     return [{**arm, **by_id[arm["id"]]} for arm in arms if arm["id"] in by_id]
+
+
+def repeats_note(summary: Summary) -> str:
+    """Say of how many repeats each arm's scores and times are; empty where all have as many."""
+    groups: dict[int, list[str]] = {}
+    for arm in summary["arms"]:
+        groups.setdefault(arm["n_repeats"], []).append(arm["label"])
+    if len(groups) < 2:
+        return ""
+    fewest = sorted(groups)
+    few = [
+        f"{n} of {listed(groups[n]) if len(groups[n]) <= NAMED else f'{len(groups[n])} arms'}"
+        for n in fewest[:-1]
+    ]
+    return (
+        f"Scores and times are of all repeats that an arm has: {', '.join(few)}, {fewest[-1]} of "
+        "the others; differences and the verdict are of common repeats."
+    )
 
 
 def better_sign(summary: Summary) -> int:

@@ -24,7 +24,7 @@ from featurebench.reporting.latex import latex_files
 from featurebench.reporting.ledger import cost_columns
 from featurebench.reporting.markdown import markdown
 from featurebench.reporting.operating import MEASURES
-from featurebench.reporting.ranking import in_order, ranked_arms
+from featurebench.reporting.ranking import in_order, ranked_arms, repeats_note
 from featurebench.reporting.svg_files import svg_files
 from featurebench.reporting.tables import (
     arms_csv,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILTERS = (
+    formats.patients_needed,
     formats.breakable,
     formats.score,
     formats.interval,
@@ -108,6 +109,7 @@ def render_html(summary: Mapping[str, Any]) -> str:
         "verdict": split_verdict(summary["verdict"]),
         "arms": ranked_arms(summary),
         "ledger": cost_columns(ranked_arms(summary)),
+        "repeats_note": repeats_note(summary),
         "labels": {arm["id"]: arm["label"] for arm in summary["arms"]},
         "figures": figures(summary),
         "evidence": evidence_figures(summary),

@@ -301,6 +301,7 @@ def _arm(arm: ArmSummary, run: RunResult) -> dict[str, Any]:
         "confusion": arm.confusion,
         "params": run.params,
         "epochs": epochs_run(run),
+        "image_size": arm.training.image_size,
         "device": run.device,
         "fold_scores": [asdict(score) for score in run.scores],
     }

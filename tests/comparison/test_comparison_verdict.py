@@ -24,6 +24,7 @@ from featurebench.comparison import Comparison, Contrast, Estimate, compare, wor
 from featurebench.comparison.model import Evidence, Selection
 from featurebench.comparison.naming import in_words, name_arms
 from featurebench.comparison.others import other_sentences
+from featurebench.comparison.training import Training
 from featurebench.comparison.verdict import above_chance, add_turning, write_verdict
 from featurebench.results import Cost, Failure
 
@@ -36,6 +37,7 @@ ARMS = [
     arm("net+full", "finetune", wall_s=410.0),
     arm("dummy", "baseline"),
 ]
+SMALL = Training("net", 64, 3)
 KNN, RIDGE = "net.tag@00000000+knn", "net.tag@00000000+ridge"
 
 
@@ -56,9 +58,9 @@ def test_a_gain_beyond_the_margin() -> None:
         "On this cohort of 40 patients fine-tuning is better than the frozen probe, by more than "
         "the margin of 1 pp. Fine-tuned net gains +3.1 pp balanced accuracy over logistic "
         "regression on net (95 % CI +1.4 to +4.9 over patients, p < 0.001; +1.3 to +5.0 over 15 "
-        "folds, p = 0.004; P(gain > 1 pp) = 0.93, P(within 1 pp) = 0.06). The probe scores 83.1 % "
-        "(95 % CI 75.0 to 89.2), above the 50.0 % of the dummy. Fine-tuning takes 4 times the "
-        "wall-clock time (85 s against 21 s)."
+        "folds, p = 0.004; over folds alone P(gain > 1 pp) = 0.93, P(within 1 pp) = 0.06). The "
+        "probe scores 83.1 % (95 % CI 75.0 to 89.2), above the 50.0 % of the dummy. Fine-tuning "
+        "takes 4 times the wall-clock time (85 s against 21 s)."
     )
 
 
@@ -76,7 +78,8 @@ def test_a_loss_of_open_size() -> None:
         "On this cohort of 40 patients fine-tuning is worse than the frozen probe; whether by more "
         "than the margin of 1 pp is open. Fine-tuned net changes balanced accuracy by -3.1 pp "
         "against logistic regression on net (95 % CI -5.0 to -0.4 over patients, p = 0.020; -5.1 "
-        "to -0.3 over 15 folds, p = 0.030; P(loss > 1 pp) = 0.90, P(within 1 pp) = 0.40)."
+        "to -0.3 over 15 folds, p = 0.030; over folds alone P(loss > 1 pp) = 0.90, P(within 1 "
+        "pp) = 0.40)."
     )
 
 
@@ -124,10 +127,10 @@ def test_what_is_not_resolved() -> None:
         "On this cohort of 40 patients fine-tuning is not shown to be better than the frozen "
         "probe, nor worse. Fine-tuned net gains +0.4 pp balanced accuracy over logistic regression "
         "on net (95 % CI -2.9 to +3.8 over patients, p = 0.80; -3.0 to +3.9 over 15 folds, p = "
-        "0.71; P(gain > 1 pp) = 0.31, P(within 1 pp) = 0.40). The probe scores 83.1 % (95 % CI "
-        "75.0 to 89.2), above the 50.0 % of the dummy. With 80 % power this cohort could have "
-        "shown a difference of 5.1 pp; showing 1 pp would take about 940 patients. Fine-tuning "
-        "takes 4 times the wall-clock time (85 s against 21 s)."
+        "0.71; over folds alone P(gain > 1 pp) = 0.31, P(within 1 pp) = 0.40). The "
+        "probe scores 83.1 % (95 % CI 75.0 to 89.2), above the 50.0 % of the dummy. With 80 % "
+        "power this cohort could have shown a difference of 5.1 pp; showing 1 pp would take about "
+        "940 patients. Fine-tuning takes 4 times the wall-clock time (85 s against 21 s)."
     )
 
 
@@ -143,7 +146,7 @@ def test_a_single_repeat_and_a_single_test_set_say_what_they_leave_out() -> None
         "With one test set this is tested over patients alone and holds for the fitted models; "
         "how training varies is not covered." in text
     )
-    assert "(95 % CI -2.9 to +3.8 over patients, p = 0.80; P(gain" in text
+    assert "(95 % CI -2.9 to +3.8 over patients, p = 0.80; over folds alone P(gain" in text
 
 
 def test_what_is_undefined_is_called_so() -> None:
@@ -181,9 +184,9 @@ def test_lower_is_better() -> None:
     assert (
         "Fine-tuned net changes log loss, where lower is better, by -0.010 against logistic "
         "regression on net (95 % CI -0.030 to +0.020 over patients, p = 0.80; -0.031 to +0.021 "
-        "over 15 folds, p = 0.71; P(gain > 0.01) = 0.31, P(within 0.01) = 0.40). The probe scores "
-        "0.831 (95 % CI 0.750 to 0.892); its ROC AUC is 0.831 (95 % CI 0.750 to 0.892), above the "
-        "0.500 of the dummy." in text
+        "over 15 folds, p = 0.71; over folds alone P(gain > 0.01) = 0.31, P(within 0.01) = "
+        "0.40). The probe scores 0.831 (95 % CI 0.750 to 0.892); its ROC AUC is 0.831 (95 % CI "
+        "0.750 to 0.892), above the 0.500 of the dummy." in text
     )
 
 
@@ -273,7 +276,72 @@ def test_energy_is_told_where_it_was_counted() -> None:
 
 def test_cost_is_that_of_the_common_repeats() -> None:
     contrast = make_contrast(n_repeats=1, rule="patients alone", cost_ratio=1.0)
-    assert "takes as much wall-clock time (28 s against 7.1 s)" in _write(make_comparison(contrast))
+    text = _write(make_comparison(contrast))
+    assert "as much wall-clock time (28 s against 7.1 s; for the repeat compared)." in text
+    assert "scores 83.1 % (95 % CI 75.0 to 89.2) in the repeat compared, above" in text
+
+
+def test_scores_of_the_verdict_are_those_of_the_repeats_of_its_difference() -> None:
+    arms = [*ARMS[:2], arm("net+full", "finetune", n_repeats=1, signal=1.4), ARMS[3]]
+    results = draw_results(arms)
+    comparison = compare(results, reference="net+logistic", n_boot=20)
+    alone = replace(results.runs[0], y_prob=results.runs[0].y_prob[:1])
+    first = compare(
+        replace(results, runs=(alone, *results.runs[1:])), reference="net+logistic", n_boot=20
+    )
+    told = wording.plain(comparison.metric, first.arm("net+logistic").metrics[first.metric].value)
+    whole = comparison.arm("net+logistic").metrics[comparison.metric].value
+    assert f"The probe scores {told} % (" in comparison.verdict
+    assert " in the repeat compared" in comparison.verdict
+    # the table keeps all repeats
+    assert wording.plain(comparison.metric, whole) != told
+    tuned = comparison.arm("net+full").metrics[comparison.metric].value
+    assert tuned - first.arm("net+logistic").metrics[first.metric].value == pytest.approx(
+        comparison.contrasts[0].difference
+    )
+
+
+def test_processor_time_stands_beside_the_wall_clocks() -> None:
+    probe, tuned, dummy = make_comparison().arms
+    probe = replace(probe, cost=Cost(wall_s=21.2, cpu_s=40.4))
+    tuned = replace(tuned, cost=Cost(wall_s=84.8, cpu_s=9000.0))
+    text = write_verdict(DESIGN, make_comparison(arms=(probe, tuned, dummy)))
+    assert text.endswith("(85 s against 21 s; 2.5 h against 40 s of processor time).")
+
+
+def test_cost_says_where_input_sizes_differ() -> None:
+    probe, tuned, dummy = make_comparison().arms
+    arms = [replace(probe, training=Training("net", 224)), replace(tuned, training=SMALL), dummy]
+    text = write_verdict(DESIGN, make_comparison(arms=tuple(arms)))
+    assert text.endswith("wall-clock time (85 s against 21 s), at 64 px against 224 px.")
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "roc_auc", "log_loss", "f1"])
+def test_arms_that_differ_nowhere_say_why_nothing_is_tested(metric: str) -> None:
+    arms = [arm("net+logistic", signal=99), arm("net+full", "finetune", signal=99), ARMS[3]]
+    text = compare(draw_results(arms), metric=metric, n_boot=50).verdict
+    if "not shown to be better" in text:
+        assert (
+            "nor worse: no test can be computed, since both arms score alike in every fold." in text
+        )
+
+
+def test_a_contrast_that_cannot_be_tested_says_why() -> None:
+    nothing = make_evidence("folds", NAN, -0.2, NAN, p_value=NAN)
+    same = make_contrast((NAN, -0.2, NAN), (NAN, NAN), by_folds=nothing, p_value=NAN)
+    assert wording.untested(same) == (
+        "no test can be computed, since the difference is the same in every fold"
+    )
+    assert "nor worse: no test can be computed, since" in _write(make_comparison(same))
+    over_patients = make_contrast((NAN, -0.2, NAN), (NAN, 0.2), p_value=NAN)
+    assert wording.untested(over_patients) == (
+        "no test over patients can be computed, since the differences do not vary over patients or "
+        "a class has too few of them"
+    )
+    few = replace(nothing, n=1)
+    by_folds = make_contrast(by_folds=few, p_value=NAN)
+    assert wording.untested(by_folds).endswith("since fewer than two of them have a score")
+    assert wording.untested(make_contrast()) == ""
 
 
 def test_a_choice_costs_what_all_candidates_cost() -> None:
@@ -324,6 +392,22 @@ class TestOtherArms:
             "Better: k-nearest neighbours on net (+5.0 pp, 95 % CI +2.0 to +8.0, p = 0.012, beyond "
             "the margin).",
             "Not resolved: ridge classifier on net.",
+        )
+
+    def test_what_could_not_be_tested_stands_apart_with_the_reason(self) -> None:
+        nothing = make_evidence("folds", NAN, 0.0, NAN, p_value=NAN)
+        untested = make_contrast(
+            (NAN, 0.0, NAN), (NAN, NAN), arm_a=KNN, primary=False, by_folds=nothing, p_value=NAN
+        )
+        comparison = with_arm(
+            with_arm(make_comparison(), KNN, "probe", head="knn"), RIDGE, "probe", head="ridge"
+        )
+        rest = (untested, make_contrast(arm_a=RIDGE, primary=False))
+        comparison = replace(comparison, contrasts=(*comparison.contrasts, *rest))
+        assert other_sentences(in_words(comparison))[1:] == (
+            "Not resolved: ridge classifier on net.",
+            "Not resolved (no test can be computed, since both arms score alike in every fold): "
+            "k-nearest neighbours on net.",
         )
 
     def test_are_counted_where_there_are_many(self) -> None:
@@ -389,7 +473,10 @@ def test_a_large_clean_study_of_two_arms_has_no_caveat() -> None:
         (Cohort(mixed_patients=3), "3 of 24 patients have tiles of more than one class and are"),
         (Cohort(mixed_patients=1), "1 of 24 patients has tiles of more than one class and is left"),
         (Cohort(n_folds=2), "With two folds every arm is trained on half of the cohort only."),
-        (Cohort(), "2 arms are tested against the reference, the primary one apart, and"),
+        (
+            Cohort(),
+            "The primary contrast is tested at alpha and the 2 others, adjusted for their number",
+        ),
         (
             Cohort(n_patients=60, n_folds=3, n_repeats=1, holdout=True),
             "There is one test set: tests and intervals over patients hold for the fitted models",
@@ -398,6 +485,18 @@ def test_a_large_clean_study_of_two_arms_has_no_caveat() -> None:
 )
 def test_each_limit_has_its_caveat(cohort: Cohort, expected: str) -> None:
     assert expected in _caveats(cohort)
+
+
+def test_the_level_of_all_contrasts_together_is_told() -> None:
+    caveats = _caveats(Cohort())
+    assert (
+        "The primary contrast is tested at alpha and the 2 others, adjusted for their number by "
+        "Holm's method, at alpha again: the family of all has twice alpha at most" in caveats
+    )
+    one = " | ".join(compare(draw_results(ARMS[1:]), n_boot=20).caveats)
+    assert "The primary contrast is tested at alpha and the one other at alpha again" in one
+    probes = " | ".join(compare(draw_results([*ARMS[:2], ARMS[3]]), n_boot=20).caveats)
+    assert "2 arms are tested against the reference and their p-values are adjusted" in probes
 
 
 def test_ungrouped_folds_give_no_patient_scores() -> None:

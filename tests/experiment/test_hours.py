@@ -9,10 +9,12 @@ from click.testing import CliRunner
 
 from featurebench.cli import main
 from featurebench.config import load_config
+from featurebench.errors import WeightsError
 from featurebench.experiment import outlook
 from featurebench.experiment.hours import duration
 from featurebench.finetuning import pace
 from featurebench.finetuning.pace import Pace
+from featurebench.tiles import write_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +132,33 @@ def test_search_is_counted(
     lines = hours(tiny(f"search={search}", two), new_recorder)
     assert lines[-1].endswith(f"in all at most {duration(seconds)}")
     assert len(paced) == 1
+
+
+def test_init_tells_them_of_the_file_that_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paced: list[dict[str, Any]]
+) -> None:
+    write_cohort(tmp_path / "mine", patients=6, tiles_per_patient=2, size=32)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["init", "mine"])
+    assert done.exit_code == 0
+    assert len(paced) == 1
+    assert "hours" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["experiment.yaml", "mine"]
+
+
+def test_a_file_whose_networks_cannot_be_had_is_written_without_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise WeightsError("no weights")
+
+    write_cohort(tmp_path / "mine", patients=6, tiles_per_patient=2, size=32)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("featurebench.experiment.hours.declare_fine_tunes", fail)
+    done = CliRunner().invoke(main, ["init", "mine"])
+    assert done.exit_code == 0
+    assert "the hours of fine-tuning are not estimated here: no weights" in done.stdout
+    assert (tmp_path / "experiment.yaml").is_file()
 
 
 def test_dry_run_measures_and_writes_nothing(tmp_path: Path) -> None:

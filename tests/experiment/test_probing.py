@@ -25,12 +25,12 @@ from featurebench.experiment.arms import Arm, declare_probes
 from featurebench.experiment.embedding import stored_specs
 from featurebench.experiment.hands import Hands
 from featurebench.experiment.networks import resolve_device
-from featurebench.experiment.probing import plan_tasks
+from featurebench.experiment.probing import _image_size, plan_tasks
 from featurebench.experiment.study import Study, load_tiles, make_study
 from featurebench.experiment.tasks import Order, Task, run_ordered
 from featurebench.heads import make_head
 from featurebench.results import Cost, load_run
-from featurebench.store import FeatureStore
+from featurebench.store import EmbeddingSpec, FeatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +38,19 @@ if TYPE_CHECKING:
 
     from featurebench.config import ExperimentConfig
     from featurebench.experiment.console import Advance
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "recorded"),
+    [({"input_size": [3, 224, 224]}, {"image_size": 224}), ({"patch": 256}, {}), ({}, {})],
+)
+def test_what_the_network_read_is_recorded_where_it_is_known(
+    preprocessing: dict[str, Any], recorded: dict[str, int]
+) -> None:
+    spec = EmbeddingSpec("net", "tag", 8, "ab" * 32, preprocessing)
+    assert _image_size(Arm("net+logistic", "probe", {}, "", "", spec=spec)) == recorded
+    assert _image_size(Arm("dummy", "baseline", {}, "", "")) == {}
+
 
 TINY = """
 data: {synthetic: {patients: 12, tiles_per_patient: 4, size: 32, class_effect: 2.0, seed: 2}}

@@ -10,7 +10,7 @@ import pytest
 from featurebench.config import load_config
 from featurebench.errors import ConfigError, ManifestError
 from featurebench.experiment import Console, write_starter
-from featurebench.experiment.study import load_tiles
+from featurebench.experiment.study import load_tiles, make_study
 from featurebench.metrics import METRICS, SUGGESTED_MARGINS
 from featurebench.tiles import write_cohort
 
@@ -94,6 +94,45 @@ def test_what_cannot_be_used_is_refused(cohort: Path, tmp_path: Path) -> None:
     with pytest.raises(ManifestError):
         write_starter(tmp_path / "empty", tmp_path / "other.yaml")
     assert not (tmp_path / "other.yaml").exists()
+
+
+def test_fine_tunes_are_given_what_the_probe_is_given(cohort: Path, tmp_path: Path) -> None:
+    file, _ = write_starter(cohort, tmp_path / "experiment.yaml")
+    config = load_config(file)
+    (entry,) = config.finetune
+    assert entry.recipe.image_size is None  # the network's own, as the probe's
+    assert entry.model in {backbone.model for backbone in config.backbones}
+    assert entry.recipe.epochs > 5 * entry.recipe.patience
+    assert entry.repeats == 3
+    assert config.splits.repeats == 10
+
+
+def test_few_patients_have_as_many_repeats_as_there_are_ways(tmp_path: Path) -> None:
+    write_cohort(tmp_path / "few", patients=6, tiles_per_patient=2, size=32)
+    file, _ = write_starter(tmp_path / "few", tmp_path / "experiment.yaml")
+    config = load_config(file)
+    assert 1 < config.splits.repeats < 10
+    make_study(config, load_tiles(config, Console()), ())
+
+
+def test_a_cheaper_fine_tune_is_offered_with_what_it_does_not_support(
+    cohort: Path, tmp_path: Path
+) -> None:
+    file, _ = write_starter(cohort, tmp_path / "experiment.yaml")
+    text = file.read_text()
+    assert 'It will not support "enough"' in text
+    offered = text.index("  # - {model", text.index('"enough"'))
+    start, cheap = text[:offered], text[offered:].replace("  # - {", "  - {").replace("  #  ", "  ")
+    file.write_text(start + cheap)
+    fair, cheaper = load_config(file).finetune
+    assert cheaper.recipe.image_size == 128
+    assert cheaper.recipe.epochs < fair.recipe.epochs
+
+
+def test_the_file_promises_no_error_rate(cohort: Path, tmp_path: Path) -> None:
+    text = write_starter(cohort, tmp_path / "experiment.yaml")[0].read_text()
+    assert " %" not in text
+    assert "--dry-run" in text
 
 
 @pytest.mark.shared

@@ -17,10 +17,11 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from featurebench.errors import ConfigError
 from featurebench.heads import Fold
-from featurebench.heads.logistic import LogisticProbe, solver
+from featurebench.heads.logistic import LogisticProbe, passes, solver
 from featurebench.heads.logistic.design import lay_out, on_device
 from featurebench.heads.logistic.fewrows import solve_few_rows
 from featurebench.heads.logistic.lockstep import Solution, solve
+from featurebench.heads.logistic.probe import DEFAULT_CS
 from featurebench.heads.logistic.solver import Models, Problem, solve_logistic
 from featurebench.heads.rows import RowSource
 
@@ -246,6 +247,56 @@ def test_separable_classes(k: int, sum_objective: Objective) -> None:
             reference.fit(X.astype(np.float64), y)
             least = sum_objective(reference.coef_, reference.intercept_, X, y, C)
             assert sum_objective(probe.coef_, probe.intercept_, X, y, C) <= least * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_of_any_size_have_finite_losses_and_residuals(dtype: Any) -> None:
+    """A warning of overflow would be an error here, as all warnings are."""
+    top = np.ldexp(np.array([1.0, 1.3, 1.9]), np.arange(-10, 60)[:, None]).ravel()
+    z = np.zeros((len(top), 3, 2), dtype=dtype)
+    z[:, 1, 0], z[:, 2, 1] = top, -top
+    shown = z.astype(np.float64)
+    total = passes.Sums(np.zeros(2), None, np.zeros((2, 3, 3)))
+    y, weight = np.zeros(len(top), dtype=np.int64), np.ones((len(top), 2), dtype=dtype)
+    passes._softmax_residual(np, z, y, weight, total)
+    expected = np.logaddexp.reduce(shown, axis=1).sum(axis=0)
+    np.testing.assert_allclose(total.loss, expected, rtol=1e-6)
+    expected_p = np.exp(shown - np.logaddexp.reduce(shown, axis=1)[:, None])
+    expected_p[:, 0] -= 1
+    np.testing.assert_allclose(z, expected_p, atol=1e-6)
+    assert total.curvature is not None
+    assert np.isfinite(total.curvature).all()
+
+
+def test_a_small_loss_keeps_its_digits_beside_a_large_one() -> None:
+    z = np.array([[[0.0], [-12.0], [-13.0]], [[0.0], [900.0], [0.0]]], dtype=np.float32)
+    weight = np.array([[1.0], [0.0]], dtype=np.float32)
+    total = passes.Sums(np.zeros(1), None, None)
+    passes._softmax_residual(np, z, np.zeros(2, dtype=np.int64), weight, total)
+    assert total.loss[0] == pytest.approx(np.log1p(np.exp(-12) + np.exp(-13)), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", [6, 9])
+def test_features_that_hardly_vary_but_in_a_few_rows_are_solved(seed: int) -> None:
+    """A row left out lies so far off that its logits are of the size at which exp overflowed."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, 240)
+    X = rng.normal(size=(240, 32)) + 1.5 * np.eye(3, 32)[y]
+    fold = rng.permutation(240) % 3
+    X[:, :8] *= 10.0 ** rng.uniform(-7, -4, 8)
+    X[:3, :8] = 1.0
+    X = X.astype(np.float32)
+    cv = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(3)]
+    losses = np.zeros(len(DEFAULT_CS))
+    for train, test in cv:
+        scaler = StandardScaler().fit(X[train].astype(np.float64))
+        for at, C in enumerate(DEFAULT_CS):
+            exact = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-8, max_iter=500)
+            exact.fit(scaler.transform(X[train].astype(np.float64)), y[train])
+            p = exact.predict_proba(scaler.transform(X[test].astype(np.float64)))
+            losses[at] -= np.log(np.maximum(p[np.arange(len(test)), y[test]], 1e-15)).sum()
+    best = DEFAULT_CS[int(losses.argmin())]
+    assert LogisticProbe(cv=cv).fit(X, y).choices_["C"] == best
 
 
 @every_number_of_classes

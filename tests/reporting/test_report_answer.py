@@ -22,6 +22,7 @@ def contrast(**changes: Any) -> dict[str, Any]:
         "by_patients": test, "by_folds": test | {"unit": "folds", "ci_low": -0.01},
         "p_worse": 0.02, "p_practical": 0.18, "p_better": 0.8, "rule": "both tests",
         "cost_ratio": 41.3, "detectable": 0.0234, "n_needed": 1240, "p_patient_better": 0.625,
+        "n_repeats": 3,
     }  # fmt: skip
     return made | changes
 
@@ -31,6 +32,10 @@ def summary(*contrasts: dict[str, Any], greater: bool = True) -> dict[str, Any]:
         "comparisons": list(contrasts),
         "metric": {"name": "accuracy", "margin": 0.01, "greater_is_better": greater},
         "data": {"n_patients": 40},
+        "arms": [
+            {"id": "net+full", "chosen": {}, "image_size": 64},
+            {"id": "net+logistic", "chosen": {}, "image_size": None},
+        ],
     }
 
 
@@ -82,11 +87,24 @@ def test_probabilities_are_certain_only_where_they_are(share: float, text: str) 
 def test_facts_are_cost_power_and_patients() -> None:
     made = {fact["term"]: fact for fact in facts(contrast(), summary())}
     assert made["Cost"]["value"] == "41×"
+    assert "for 3 common repeats, embedding included" in made["Cost"]["note"]
     assert made["Could be found"]["value"] == "2.3 pp"
     assert made["Patients needed"]["value"] == "1\u202f240"
     assert "difference of 1 pp" in made["Patients needed"]["note"]
     assert made["Patients needed"]["note"].endswith("here 40")
     assert made["Better for"]["value"] == "62 %"
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(224, "; at 64 px against 224 px"), (64, "included"), (None, "included")]
+)
+def test_cost_says_where_input_sizes_differ(size: int | None, told: str) -> None:
+    made = summary()
+    made["arms"][1]["image_size"] = size
+    made["arms"].append({"id": "best", "chosen": {"net+logistic": 5}, "image_size": None})
+    for reference in ("net+logistic", "best"):
+        cost, *_ = facts(contrast(arm_b=reference), made)
+        assert cost["note"].endswith(told)
 
 
 def test_what_is_not_known_is_not_shown() -> None:

@@ -11,6 +11,7 @@ import pytest
 from report_cases import ReportCase, draw_case
 
 from featurebench.reporting.markdown import markdown
+from featurebench.reporting.ranking import repeats_note
 from featurebench.reporting.render import write_report
 
 if TYPE_CHECKING:
@@ -80,6 +81,21 @@ def test_differences_have_both_intervals(summary: dict[str, Any]) -> None:
     assert f"{100 * first['by_folds']['ci_high']:+.1f}".replace("-", "−") in cells[2]
     assert cells[1] != cells[2]
     assert cells[-1].rstrip(" |") == first["outcome"]
+
+
+def test_scores_of_unequal_repeats_say_of_how_many(summary: dict[str, Any]) -> None:
+    assert repeats_note(summary) == ""
+    made = copy.deepcopy(summary)
+    tuned = next(arm for arm in made["arms"] if arm["kind"] == "finetune")
+    tuned["n_repeats"] = 1
+    note = repeats_note(made)
+    assert note.startswith(
+        f"Scores and times are of all repeats that an arm has: 1 of {tuned['label']}, 2 of the"
+    )
+    assert "differences and the verdict are of common repeats." in markdown(made)
+    for arm in [each for each in made["arms"] if each is not tuned][:5]:
+        arm["n_repeats"] = 1
+    assert ": 1 of 6 arms, 2 of the others" in repeats_note(made)
 
 
 def test_audit_and_drift_are_said_where_there_are_any(summary: dict[str, Any]) -> None:

@@ -243,9 +243,13 @@ class _Slots:
         self.ticks += 1
 
     def _turn(self, seen: Array64, s: Array, y: Array) -> tuple[Array, Array]:
-        """Take up new axes along the classes; all that is in old ones goes along."""
-        old = self.classes
-        self.curvature, self.classes = self._class_axes(seen)
+        """Take up new axes along the classes; all that is in old ones goes along.
+
+        Models that did not move keep theirs: what was seen where they did not stay may be as far
+        off as the step was long, up to not being finite.
+        """
+        at, old = self._mask(self.moved), self.classes + 0
+        self.curvature[at], self.classes[at] = self._class_axes(seen[self.moved])
         turn = self.classes.swapaxes(1, 2) @ old
         self.w, self.g, self.p = turn @ self.w, turn @ self.g, turn @ self.p
         self.pairs.turn(turn)

@@ -107,7 +107,8 @@ class CurvaturePairs:
     ) -> None:
         place = self.newest
         dots = [to_numpy((a * b).sum(axis=1)) for a, b in ((s, y), (s, s), (y, y))]
-        good = moved & (dots[0] > 1e-7 * np.sqrt(dots[1] * dots[2]))
+        # the product of the squares may be more than a float32 holds
+        good = moved & (dots[0] > 1e-7 * np.sqrt(dots[1]) * np.sqrt(dots[2]))
         chosen = self.xp.asarray(good[:, None])
         if self.xp is not np:
             chosen = chosen.to(s.device)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 LANES = 16
 # Elements of a block's logits that are worked on at a time: as many as a core's cache holds.
 _CACHED = 131_072
-# exp of it times the number of classes is still a float32
-_LARGEST = 80.0
+# Largest exponent: logits are shifted down to it. Of a logit so large that it lies halfway between
+# two floats the shift is rounded to twice as much, of which exp is still a float32; a shift by 80
+# would become one by 96 or 128, of which it is not.
+_LARGEST = 32.0
 
 
 @dataclass(eq=False)
@@ -190,7 +192,9 @@ def _softmax_residual(xp: Any, z: Array, y: Ints, weight: Array, total: Sums) ->
     truth = z[rows, y]
     z[rows, y] = 0
     others = z.sum(axis=1)
-    loss = xp.log1p(others) if shift is None else xp.log(others + truth) + shift
+    loss = xp.log1p(others + (truth - 1))
+    if shift is not None:
+        loss += shift
     total.loss += (weight * loss).sum(axis=0, dtype=xp.float64)
     norm = truth + others
     if total.curvature is not None:
