@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.cohorts import Study, draw_study
 from benchmarks.machine import machine_facts
 from benchmarks.scenarios import SCENARIOS, Scenario
-from featurebench.comparison.arms import BY_CLASS, estimate, sample_scores
+from featurebench.comparison.arms import arm_estimate
 from featurebench.comparison.barred import bars
 from featurebench.comparison.contrasts import Declared, contrast_arms
 from featurebench.comparison.design import Design
@@ -103,8 +103,8 @@ def analyse(study: Study, metric: str) -> Finding:
                 p_values[f"corrected t, {folds}{also}"] = contrast.by_folds.p_value
             ends = (contrast.difference, contrast.ci_low, contrast.ci_high)
             intervals[f"difference, {folds}{also}"] = ends
-            score = _score(design, results, metric, n)
-            intervals[f"score, {folds}{also}"] = score
+            score = arm_estimate(design, results.runs[0], metric, alpha=ALPHA, n_repeats=n)
+            intervals[f"score, {folds}{also}"] = (score.value, score.ci_low, score.ci_high)
     if study.two_folds is not None:
         p_values |= _of_folds(study, metric)
     p_values |= _on_tiles(results, metric)
@@ -190,22 +190,6 @@ def _contrast(design: Design, results: ResultsTable, metric: str, n_repeats: int
     runs = [replace(run, y_prob=run.y_prob[:n_repeats]) for run in results.runs]
     declared = Declared(metric, METRICS[metric], ALPHA, runs[1].arm)
     return contrast_arms(design, runs, runs[0], declared, barred=bool(bars(results, design)))[0]
-
-
-def _score(
-    design: Design, results: ResultsTable, metric: str, n_repeats: int
-) -> tuple[float, float, float]:
-    """Give the probe's score with the interval that a report gives."""
-    probe = results.runs[0]
-    found = estimate(
-        design.resamples,
-        sample_scores(design, probe, metric)[:n_repeats],
-        metric,
-        shares=design.shares(by_class=metric in BY_CLASS),
-        n_classes=len(results.classes),
-        alpha=ALPHA,
-    )
-    return found.value, found.ci_low, found.ci_high
 
 
 def _of_folds(study: Study, metric: str) -> dict[str, float]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from featurebench.comparison.arms import BY_CLASS, estimate, sample_scores, summarize_arms
+from featurebench.comparison.arms import arm_estimate, summarize_arms
 from featurebench.comparison.barred import bars
 from featurebench.comparison.caveats import find_caveats
 from featurebench.comparison.checks import check_comparable, check_settings, choose_reference
@@ -182,14 +182,7 @@ def _on_common_repeats(
         if arm.n_repeats <= n:
             return arm
         metrics = {
-            name: estimate(
-                design.resamples,
-                sample_scores(design, by_name[arm.arm], name)[:n],
-                name,
-                shares=design.shares(by_class=name in BY_CLASS),
-                n_classes=len(arm.confusion),
-                alpha=comparison.alpha,
-            )
+            name: arm_estimate(design, by_name[arm.arm], name, alpha=comparison.alpha, n_repeats=n)
             for name in (comparison.metric, "roc_auc")
         }
         return replace(arm, metrics={**arm.metrics, **metrics})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featurebench.comparison.barred import FEWEST_UNITS
 from featurebench.comparison.model import ArmSummary, Estimate
 from featurebench.comparison.training import Training
 from featurebench.heads.threads import own_threads
@@ -23,7 +24,7 @@ from featurebench.metrics import (
 from featurebench.stats import bounded_interval, jackknife_se, patient_df
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -113,6 +114,51 @@ def summarize_arms(
     return tuple(
         _summarize(design, run, [next(sampled) for _ in range(run.n_repeats)], views, alpha)
         for run in runs
+    )
+
+
+def arm_estimate(
+    design: Design, run: RunResult, metric: str, *, alpha: float, n_repeats: int | None = None
+) -> Estimate:
+    """Score an arm on its first repeats (all by default), with the interval that a report gives.
+
+    Where a claim is asked of sites as well, the interval holds those over patients and over sites.
+
+    Parameters
+    ----------
+    design, run
+        Of one plan.
+    metric
+        Key of ``METRICS``.
+    alpha
+        The interval has level 1 - alpha.
+    n_repeats
+        How many of the run's repeats count.
+    """
+    found = _over_units(design, run, metric, alpha, n_repeats)
+    sites = design.by_sites
+    if sites is None or sites.n_units < FEWEST_UNITS or metric in RESAMPLED:
+        return found
+    other = _over_units(sites, run, metric, alpha, n_repeats)
+    if np.isnan(found.ci_low) or np.isnan(other.ci_low):
+        return found
+    return replace(
+        found,
+        ci_low=min(found.ci_low, other.ci_low),
+        ci_high=max(found.ci_high, other.ci_high),
+    )
+
+
+def _over_units(
+    design: Design, run: RunResult, metric: str, alpha: float, n_repeats: int | None
+) -> Estimate:
+    return estimate(
+        design.resamples,
+        sample_scores(design, run, metric)[:n_repeats],
+        metric,
+        shares=design.shares(by_class=metric in BY_CLASS),
+        n_classes=run.y_prob.shape[2],
+        alpha=alpha,
     )
 
 
@@ -263,10 +309,18 @@ def _summarize(
         embedding=run.embedding,
         head=run.head,
         strategy=run.strategy,
-        metrics=_estimates(design, tiles, design.shares, run, alpha),
-        patient_metrics=_estimates(
-            design, patients, partial(_patient_shares, design, views), run, alpha
-        ),
+        metrics={name: arm_estimate(design, run, name, alpha=alpha) for name in _ALL},
+        patient_metrics={
+            name: estimate(
+                design.resamples,
+                values,
+                name,
+                shares=_patient_shares(design, views[0], by_class=name in BY_CLASS),
+                n_classes=run.y_prob.shape[2],
+                alpha=alpha,
+            )
+            for name, values in patients.items()
+        },
         undefined_folds=_undefined_folds(design, run, tiles),
         confusion=confusion_matrix(design.y_true[first], run.y_prob[0, first], run.y_prob.shape[2]),
         cost=run.cost,
@@ -276,9 +330,8 @@ def _summarize(
     )
 
 
-def _patient_shares(design: Design, views: Sequence[_PatientView], *, by_class: bool) -> Floats:
+def _patient_shares(design: Design, view: _PatientView, *, by_class: bool) -> Floats:
     """Give each unit's share of the patients with one label, or of those of every class."""
-    view = views[0]
     groups = view.y_true if by_class else np.zeros_like(view.y_true)
     n_groups = int(groups.max(initial=0)) + 1
     cells = view.units * n_groups + groups
@@ -304,23 +357,3 @@ def _undefined_folds(
         for name, each in samples.items()
     }
     return {name: lacking if name in RANKED else pooled[name] for name in _ALL}
-
-
-def _estimates(
-    design: Design,
-    samples: Mapping[str, Floats],
-    shares: Callable[..., Floats],
-    run: RunResult,
-    alpha: float,
-) -> dict[str, Estimate]:
-    return {
-        name: estimate(
-            design.resamples,
-            values,
-            name,
-            shares=shares(by_class=name in BY_CLASS),
-            n_classes=run.y_prob.shape[2],
-            alpha=alpha,
-        )
-        for name, values in samples.items()
-    }

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from comparison_cases import Cohort, arm, draw_results
+from scipy import stats
 
 from featurebench.comparison.arms import (
+    BY_CLASS,
+    RESAMPLED,
+    arm_estimate,
     estimate,
+    mean_over_repeats,
     sample_scores,
-    spread_samples,
     summarize_arms,
 )
 from featurebench.comparison.design import Design
-from featurebench.metrics import METRICS, arm_value, patient_level, patient_rows, weighted_metric
+from featurebench.metrics import (
+    LIMITS,
+    METRICS,
+    arm_value,
+    patient_level,
+    patient_rows,
+    weighted_metric,
+)
 
 COHORTS = {
     "two classes": Cohort(),
@@ -41,7 +54,7 @@ def test_every_metric_of_every_arm(cohort: Cohort) -> None:
         for name in METRICS:
             one = sample_scores(again, run, name)
             np.testing.assert_array_equal(sample_scores(design, run, name), one)
-            interval = estimate(design.resamples, one, name, n_units=design.n_units, alpha=0.1)
+            interval = arm_estimate(again, run, name, alpha=0.1)
             known = summary.metrics[name]
             assert (known.value, known.ci_low) == pytest.approx(
                 (interval.value, interval.ci_low), nan_ok=True
@@ -68,12 +81,15 @@ def test_patients_are_scored_on_their_mean_probabilities(cohort: Cohort) -> None
         assert len(first) + n_mixed == len(np.unique(units))
         fold = design.test_fold[repeat, rows][first]
         statistic = weighted_metric("f1", labels, means, units[first], fold)
-        samples.append(design.resamples.evaluate(statistic))
-    interval = estimate(
-        design.resamples, np.stack(samples), "f1", n_units=design.n_units, alpha=0.05
-    )
+        samples.append(design.resamples.left_out.evaluate(statistic))
+    values = mean_over_repeats(np.stack(samples))
     found = summary.patient_metrics["f1"]
-    assert (found.value, found.ci_high) == pytest.approx((interval.value, interval.ci_high))
+    assert found.value == pytest.approx(values[0])
+    if np.isnan(values).any():
+        # Without one of the patients a class is missing.
+        assert np.isnan(found.ci_low)
+    else:
+        assert found.ci_low < found.value < found.ci_high
 
 
 def test_brier_score_above_one_lies_in_its_interval() -> None:
@@ -105,13 +121,60 @@ def test_what_was_made_of_a_run_is_not_taken_for_another_one() -> None:
     assert sample_scores(design, results.runs[0], "accuracy") is first
 
 
-def test_average_precision_is_not_widened_and_bounds_stay_within_the_metric() -> None:
-    results = draw_results([arm("a", signal=2.5)], Cohort(n_patients=12, n_folds=4))
+def test_an_interval_is_the_jackknifes_with_one_more_patient_of_each_class() -> None:
+    """Recomputed from values without each patient, by hand."""
+    results = draw_results([arm("a", signal=1.5)], Cohort(n_patients=12, n_folds=4))
+    design = Design.of(results, n_boot=5, seed=0)
+    (run,) = results.runs
+    values = mean_over_repeats(sample_scores(design, run, "balanced_accuracy"))
+    assert values.shape == (1 + 12,)
+    squared = 11 / 12 * np.sum((values[1:] - values[1:].mean()) ** 2)
+    # Six patients of each of two classes, and chance is a half.
+    squared += (values[0] - 0.5) ** 2 / 2**2 * (2 / 7**2)
+    place = np.log(values[0] / (1 - values[0]))
+    step = stats.t.ppf(0.975, 10) * np.sqrt(squared) / (values[0] * (1 - values[0]))
+    ends = 1 / (1 + np.exp(-(place + np.array([-step, step]))))
+    found = arm_estimate(design, run, "balanced_accuracy", alpha=0.05)
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx((values[0], *ends))
+
+
+def test_what_is_not_resampled_does_not_depend_on_the_resamples() -> None:
+    results = draw_results([arm("a")], Cohort())
+    few, many = (Design.of(results, n_boot=n, seed=n) for n in (20, 300))
+    (run,) = results.runs
+    for name in METRICS:
+        one, other = (arm_estimate(each, run, name, alpha=0.05) for each in (few, many))
+        assert (one == other) == (name not in RESAMPLED)
+
+
+def test_bounds_stay_within_the_metric() -> None:
+    results = draw_results([arm("a", signal=4)], Cohort(n_patients=12, n_folds=4))
     design = Design.of(results, n_boot=200, seed=0)
     (run,) = results.runs
-    for name, same in (("average_precision", True), ("roc_auc", False)):
-        samples = sample_scores(design, run, name)
-        spread = spread_samples(design.resamples, samples, name)
-        assert (np.nanstd(spread) == np.nanstd(samples.mean(axis=0))) == same
-        known = estimate(design.resamples, samples, name, n_units=12, alpha=0.05)
-        assert 0 <= known.ci_low < known.value <= known.ci_high <= 1
+    for name in METRICS:
+        found = arm_estimate(design, run, name, alpha=0.05)
+        low, high = LIMITS[name]
+        assert low <= found.ci_low <= found.value <= found.ci_high <= high
+
+
+def test_known_sites_widen_an_interval_where_a_claim_is_asked_of_them() -> None:
+    results = draw_results([arm("a")], Cohort(n_patients=24))
+    assert results.patients is not None
+    (run,) = results.runs
+    plain = Design.of(results, n_boot=5, seed=0)
+    alone = arm_estimate(plain, run, "roc_auc", alpha=0.05)
+    few = Design.of(replace(results, sites=results.patients % 5), n_boot=5, seed=0)
+    assert arm_estimate(few, run, "roc_auc", alpha=0.05) == alone
+    many = Design.of(replace(results, sites=results.patients % 6), n_boot=5, seed=0)
+    assert many.by_sites is not None
+    over_sites = estimate(
+        many.by_sites.resamples,
+        sample_scores(many.by_sites, run, "roc_auc"),
+        "roc_auc",
+        shares=many.by_sites.shares(by_class="roc_auc" in BY_CLASS),
+        n_classes=2,
+        alpha=0.05,
+    )
+    found = arm_estimate(many, run, "roc_auc", alpha=0.05)
+    assert found.ci_low == min(alone.ci_low, over_sites.ci_low)
+    assert found.ci_high == max(alone.ci_high, over_sites.ci_high)

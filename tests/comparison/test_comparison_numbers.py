@@ -329,7 +329,7 @@ def test_every_tile_is_its_own_unit_without_patients() -> None:
     grouped = compare(draw_results(ARMS, replace(cohort, known_patients=True)), n_boot=50)
     ours, theirs = (each.contrasts[0].by_folds.p_value for each in (comparison, grouped))
     assert ours == pytest.approx(theirs, rel=0.05)
-    assert comparison.contrasts[0].n_needed is None
+    assert comparison.contrasts[0].n_needed_high is None
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss"])

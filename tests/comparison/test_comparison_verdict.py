@@ -192,7 +192,9 @@ def test_lower_is_better() -> None:
 
 def test_tiles_of_unknown_patients_are_called_tiles() -> None:
     contrast = make_contrast(
-        by_patients=make_evidence("tiles", -0.029, 0.004, 0.038, n=240), n_needed=None
+        by_patients=make_evidence("tiles", -0.029, 0.004, 0.038, n=240),
+        n_needed_low=None,
+        n_needed_high=None,
     )
     text = _write(make_comparison(contrast), TILES)
     assert text.startswith("On these 240 tiles fine-tuning is not shown to be better than")
@@ -363,9 +365,9 @@ def test_where_fine_tuning_overtakes_is_added() -> None:
 
 
 def test_few_patients_more_would_be_needed_than_there_are() -> None:
-    fine = make_contrast(detectable=0.008, n_needed=26)
+    fine = make_contrast(detectable=0.008, n_needed_low=20, n_needed_high=60)
     assert "could have shown a difference of 0.8 pp. Fine" in _write(make_comparison(fine))
-    many = make_contrast(n_needed=2_345_678)
+    many = make_contrast(n_needed_low=2_000_000, n_needed_high=9_000_000)
     assert "would take more than 100,000 patients" in _write(make_comparison(many))
 
 

@@ -24,7 +24,7 @@ def test_a_margin_is_never_used_silently() -> None:
     found = compare(draw_results(ARMS), n_boot=50)
     assert found.margin == 0
     assert any(caveat.startswith(CAVEAT) for caveat in found.caveats)
-    assert all(each.relevance == "open" and each.n_needed is None for each in found.contrasts)
+    assert all(each.relevance == "open" and each.n_needed_high is None for each in found.contrasts)
     text = " ".join([found.verdict, *found.others])
     assert "margin" not in text
     assert "P(within" not in text

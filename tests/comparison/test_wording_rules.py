@@ -69,7 +69,13 @@ def _build(
         metric=metric,
         n_repeats=1 if rule == "patients alone" else 3,
         **(
-            {"detectable": NAN, "n_needed": None, "p_worse": NAN, "p_better": NAN}
+            {
+                "detectable": NAN,
+                "n_needed_low": None,
+                "n_needed_high": None,
+                "p_worse": NAN,
+                "p_better": NAN,
+            }
             if math.isnan(ends[0])
             else {}
         ),

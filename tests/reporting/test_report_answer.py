@@ -21,7 +21,7 @@ def contrast(**changes: Any) -> dict[str, Any]:
         "difference": 0.021, "ci_low": 0.011, "ci_high": 0.031, "outcome": "better",
         "by_patients": test, "by_folds": test | {"unit": "folds", "ci_low": -0.01},
         "p_worse": 0.02, "p_practical": 0.18, "p_better": 0.8, "rule": "both tests",
-        "cost_ratio": 41.3, "detectable": 0.0234, "n_needed": 1240, "p_patient_better": 0.625,
+        "cost_ratio": 41.3, "detectable": 0.0234, "n_needed_low": 620, "n_needed_high": 5_300, "p_patient_better": 0.625,
         "n_repeats": 3,
     }  # fmt: skip
     return made | changes
@@ -108,7 +108,13 @@ def test_cost_says_where_input_sizes_differ(size: int | None, told: str) -> None
 
 
 def test_what_is_not_known_is_not_shown() -> None:
-    nothing = contrast(cost_ratio=None, detectable=None, n_needed=None, p_patient_better=None)
+    nothing = contrast(
+        cost_ratio=None,
+        detectable=None,
+        n_needed_low=None,
+        n_needed_high=None,
+        p_patient_better=None,
+    )
     assert facts(nothing, summary()) == []
 
 

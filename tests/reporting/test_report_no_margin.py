@@ -21,7 +21,7 @@ def _texts(folder: Path, *, margin: float) -> dict[str, str]:
     """Write a report, all outcomes open, and read what it wrote."""
     case = draw_case(folder / "tiles")
     contrasts = tuple(
-        replace(each, relevance="open", n_needed=120 if margin else None, p_practical=0.0)
+        replace(each, relevance="open", n_needed_high=120 if margin else None, p_practical=0.0)
         for each in case.comparison.contrasts
     )
     comparison = replace(
