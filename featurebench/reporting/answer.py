@@ -102,11 +102,13 @@ def facts(contrast: Contrast, summary: Summary) -> list[dict[str, str]]:
 
 def _unequal_sizes(contrast: Contrast, summary: Summary) -> str:
     """Say where the input sizes of a contrast's arms differ, as far as they are known."""
-    arms = {arm["id"]: arm for arm in summary["arms"]}
-    pair = [
-        {arms[each]["image_size"] for each in arms[name]["chosen"] or [name]}
-        for name in (contrast["arm_a"], contrast["arm_b"])
-    ]
+    sizes_of = {arm["id"]: {arm["image_size"]} for arm in summary["arms"]}
+    for arm in summary["arms"]:
+        if arm["chosen"]:
+            sizes_of[arm["id"]] = set().union(
+                *(sizes_of.get(each, {None}) for each in arm["chosen"])
+            )
+    pair = [sizes_of.get(contrast[side], {None}) for side in ("arm_a", "arm_b")]
     if pair[0] == pair[1] or None in pair[0] | pair[1]:
         return ""
     first, second = (listed([str(size) for size in sorted(sizes)]) for sizes in pair)
