@@ -65,10 +65,11 @@ def select(
     """Choose the best arm of a kind in every fold of every repeat, by inner folds alone.
 
     In a fold the arm with the best score on the inner folds of that fold's training side is chosen
-    (a fine-tune: on the tiles held back to stop its training), and it predicts the tiles tested there: the whole is what a user would get who tries
-    all candidates on the training patients and keeps one (Varma and Simon 2006; Cawley and Talbot
-    2010). Choosing the best arm by its test scores instead would favour the kind with more
-    candidates. An undefined score loses, and of equals the first declared is taken.
+    (a fine-tune: on the tiles held back to stop its training), and it predicts the tiles tested
+    there: the whole is what a user would get who tries all candidates on the training patients and
+    keeps one (Varma and Simon 2006; Cawley and Talbot 2010). Choosing the best arm by its test
+    scores instead would favour the kind with more candidates. An undefined score loses, and of
+    equals the first declared is taken.
 
     Folds are chosen in on the repeats that all candidates have. Where one arm is chosen in all of
     them, it is returned as it is, with all its repeats. Otherwise a run is made of the chosen arms'

@@ -266,8 +266,7 @@ class TestRareClasses:
     def score(self, *folds: tuple[list[int], list[int]]) -> dict[str, float | None]:
         """Score the constant on inner folds given by the patients trained on and held back."""
         rows = [
-            tuple(np.flatnonzero(np.isin(self.patients, side)) for side in sides)
-            for sides in folds
+            tuple(np.flatnonzero(np.isin(self.patients, side)) for side in sides) for sides in folds
         ]
         inside = InnerFolds(tuple(Fold(train, test) for train, test in rows))
         (found,) = score_inside(Constant(), self.X, self.y, [inside], n_classes=3)
