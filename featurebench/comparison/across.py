@@ -53,7 +53,8 @@ def compare_across(named: Mapping[str, Comparison]) -> Across:
 
     The primary contrast of each data set enters a random-effects mean with the larger of the
     standard errors of the tests that its claim asks for; from three data sets on, the Bayesian
-    signed-rank test stands beside it. Arms are matched by name. From eight data sets on, the arms that all of them have are also compared by their ranks.
+    signed-rank test stands beside it. Arms are matched by name. From eight data sets on, the arms
+    that all of them have are also compared by their ranks.
 
     Parameters
     ----------

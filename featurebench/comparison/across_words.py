@@ -183,9 +183,10 @@ def _by_signed_ranks(across: Across, names: Mapping[str, str]) -> str:
         *([f"mostly within {margin} with {_odds(found.rope)}"] if across.margin else []),
         f"mostly worse{by} with {_odds(found.left)}",
     ]
+    first, _ = _called(across, names)
     return (
-        f"By the Bayesian signed-rank test over {found.n} data sets {_called(across, names)[0]} is, "
-        f"on data sets like these, {wording.listed(parts)}."
+        f"By the Bayesian signed-rank test over {found.n} data sets {first} is, on data sets like "
+        f"these, {wording.listed(parts)}."
     )
 
 

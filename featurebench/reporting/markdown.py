@@ -28,6 +28,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         _verdict(summary["verdict"]),
         plain(_setup(summary)),
         _arms_table(summary),
+        _bullets(summary.get("choices") or []),
         *_differences(summary),
         *_titled("Read with care", summary["caveats"]),
         *_titled("Audit", _audit(summary)),
@@ -149,7 +150,8 @@ def _differences(summary: Mapping[str, Any]) -> list[str]:
         f"In {formats.metric_phrase(summary['metric']['name'])}, margin {margin}. p: the larger of "
         "the tests that a claim asks for, by Holm for all but the primary contrast."
     )
-    return [_table(head, rows), plain(note)]
+    wins = (summary.get("repeat_wins") or {"sentences": []})["sentences"]
+    return [_table(head, rows), plain(note), plain(" ".join(wins))]
 
 
 def _over_folds(found: Mapping[str, Any], metric: str) -> str:
