@@ -228,8 +228,8 @@ def signed_rank_posterior(
     w = np.random.default_rng(seed).dirichlet(alpha, n_samples)
     left, right = (((w @ matrix) * w).sum(axis=1) for matrix in (below, above))
     largest = np.stack([left, 1 - left - right, right]).argmax(axis=0)
-    shares = np.bincount(largest, minlength=3) / n_samples
-    return SignedRankPosterior(*shares.tolist(), n=len(d))
+    p_left, p_rope, p_right = (np.bincount(largest, minlength=3) / n_samples).tolist()
+    return SignedRankPosterior(p_left, p_rope, p_right, len(d))
 
 
 def _above(sums: Floats, edge: float) -> Floats:

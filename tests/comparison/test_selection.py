@@ -342,8 +342,8 @@ class TestRegret:
             failures=(),
             y_true=Y,
             classes=("a", "b"),
-            tile_ids=tuple(f"t{i}" for i in range(N_TILES)),
-            patients=np.arange(N_TILES).astype(str),
+            tile_ids=np.arange(N_TILES).astype(str),
+            patients=np.arange(N_TILES),
             test_fold=table(),
             plan_id="p",
         )
