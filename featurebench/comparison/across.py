@@ -20,6 +20,7 @@ from featurebench.stats import (
     nemenyi_critical_difference,
     noninferiority,
     random_effects,
+    signed_rank_posterior,
     wilcoxon_holm,
 )
 
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
         Outcome,
     )
     from featurebench.results import ArmKind
-    from featurebench.stats import RandomEffects
+    from featurebench.stats import RandomEffects, SignedRankPosterior
 
 MIN_RANKED = 8
 """Data sets from which ranks are compared: below, these tests find next to nothing."""
+
+MIN_SIGNED_RANKS = 3
+"""Data sets from which the Bayesian signed-rank test is given: with two, its prior rules."""
 
 _CHOSEN: Mapping[ArmKind, str] = {"probe": "best probe", "finetune": "best fine-tune"}
 _NAN = float("nan")
@@ -48,8 +52,9 @@ def compare_across(named: Mapping[str, Comparison]) -> Across:
     """Put comparisons on different data sets together.
 
     The primary contrast of each data set enters a random-effects mean with the larger of the
-    standard errors of the tests that its claim asks for. Arms are matched by name. From eight data
-    sets on, the arms that all of them have are also compared by their ranks.
+    standard errors of the tests that its claim asks for; from three data sets on, the Bayesian
+    signed-rank test stands beside it. Arms are matched by name. From eight data sets on, the arms
+    that all of them have are also compared by their ranks.
 
     Parameters
     ----------
@@ -88,6 +93,7 @@ def compare_across(named: Mapping[str, Comparison]) -> Across:
         ranks=ranks,
         verdict="",
         notes=(),
+        signed_ranks=_signed_ranks(effects, metric, margin),
     )
     names = name_arms(_summaries(named))
     return replace(
@@ -168,6 +174,17 @@ def _mean(effects: Sequence[DataSetEffect], alpha: float) -> RandomEffects | Non
     if len(used) < 2:
         return None
     return random_effects([e.difference for e in used], [e.se for e in used], alpha=alpha)
+
+
+def _signed_ranks(
+    effects: Sequence[DataSetEffect], metric: str, margin: float
+) -> SignedRankPosterior | None:
+    """Give the posterior of the signed ranks of all effects in the mean, as gains."""
+    used = [effect.evidence for effect in effects if effect.evidence and not effect.left_out]
+    if len(used) < MIN_SIGNED_RANKS:
+        return None
+    side = 1 if GREATER_IS_BETTER[metric] else -1
+    return signed_rank_posterior([side * e.difference for e in used], rope=margin)
 
 
 def _weighed(

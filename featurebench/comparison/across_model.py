@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from featurebench.comparison.model import Estimate, Evidence, Outcome
     from featurebench.results import ArmKind
-    from featurebench.stats import FriedmanResult, PairwiseRanks, RandomEffects
+    from featurebench.stats import (
+        FriedmanResult,
+        PairwiseRanks,
+        RandomEffects,
+        SignedRankPosterior,
+    )
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,9 @@ class Across:
         A paragraph in plain language, made from the numbers by fixed rules.
     notes
         What limits it and what was left out, one sentence each.
+    signed_ranks
+        Bayesian signed-rank test on the effects that are in the mean, turned so that ``right`` is
+        the first arm being better by more than the margin; None with fewer than three.
     """
 
     metric: str
@@ -127,3 +135,4 @@ class Across:
     ranks: Ranks | None
     verdict: str
     notes: tuple[str, ...]
+    signed_ranks: SignedRankPosterior | None = None

@@ -40,7 +40,7 @@ _FEW = 5
 
 
 def write_across(across: Across, names: Mapping[str, str]) -> str:
-    """Write the paragraph: the mean, each data set on its own, their spread, and ranks.
+    """Write the paragraph: the mean, each data set on its own, their spread, odds, and ranks.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ def write_across(across: Across, names: Mapping[str, str]) -> str:
         _headline(across, names),
         _each(across, names),
         _spread(across),
+        _by_signed_ranks(across, names),
         _ranking(across, names),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -78,6 +79,12 @@ def find_notes(across: Across, min_ranked: int) -> tuple[str, ...]:
                 f"With {across.mean.k} data sets the interval of the mean rests on "
                 f"{_count(across.mean.k - 1, 'degree')} of freedom and is wide for that reason."
             )
+    if across.signed_ranks is not None:
+        notes.append(
+            "The Bayesian signed-rank test takes the difference of every data set as measured, "
+            "without its standard error, with a prior that counts half a data set of no "
+            "difference; no outcome rests on it."
+        )
     notes += _rank_notes(across, min_ranked)
     return tuple(notes)
 
@@ -167,6 +174,29 @@ def _spread(across: Across) -> str:
         f"{text}; on one more data set the true difference would lie between {low} and {high}"
         + (f"{wording.points(across.metric)}.")
     )
+
+
+def _by_signed_ranks(across: Across, names: Mapping[str, str]) -> str:
+    """Say how probable it is that the first arm is better, practically equal or worse."""
+    found = across.signed_ranks
+    if found is None:
+        return ""
+    margin = wording.size(across.metric, across.margin)
+    by = f" by more than {margin}" if across.margin else ""
+    parts = [
+        f"mostly better{by} with probability {_odds(found.right)}",
+        *([f"mostly within {margin} with {_odds(found.rope)}"] if across.margin else []),
+        f"mostly worse{by} with {_odds(found.left)}",
+    ]
+    first, _ = _called(across, names)
+    return (
+        f"By the Bayesian signed-rank test over {found.n} data sets {first} is, on data sets like "
+        f"these, {wording.listed(parts)}."
+    )
+
+
+def _odds(p: float) -> str:
+    return wording.probability(p).removeprefix("= ")
 
 
 def _ranking(across: Across, names: Mapping[str, str]) -> str:

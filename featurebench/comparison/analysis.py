@@ -16,7 +16,7 @@ from featurebench.comparison.model import Comparison
 from featurebench.comparison.naming import in_words
 from featurebench.comparison.offered import check_tests, offer_tests
 from featurebench.comparison.others import other_sentences
-from featurebench.comparison.selection import select
+from featurebench.comparison.selection import select, with_regret
 from featurebench.comparison.subgroups import subgroup_scores
 from featurebench.comparison.verdict import write_verdict
 
@@ -127,7 +127,7 @@ def compare(
         verdict="",
         caveats=(),
         barred=barred,
-        selections=selections,
+        selections=_with_regrets(selections, table, results, metric),
         subgroups=subgroup_scores(design, table.runs, metric, subgroups or {}, alpha=alpha),
         offered=offer_tests(design, table.runs, contrasts, metric=metric, alpha=alpha, tests=tests),
         weights=design.weights,
@@ -188,6 +188,14 @@ def _on_common_repeats(
         return replace(arm, metrics={**arm.metrics, **metrics})
 
     return replace(comparison, arms=tuple(map(rescored, comparison.arms)))
+
+
+def _with_regrets(
+    selections: Sequence[Selection], table: ResultsTable, results: ResultsTable, metric: str
+) -> tuple[Selection, ...]:
+    """Add to each choice what it cost; ``table`` has the arms that choices made, too."""
+    runs = {run.arm: run for run in table.runs}
+    return tuple(with_regret(each, runs[each.arm], results, metric) for each in selections)
 
 
 def _primary_arm(selections: Sequence[Selection], reference: RunResult) -> str | None:

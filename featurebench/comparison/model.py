@@ -219,12 +219,22 @@ class Selection:
         In how many folds each arm was chosen.
     not_chosen
         Why no choice could be made on inner folds; empty where it was.
+    hindsight
+        The candidate with the best score on the tiles tested, in the repeats that all candidates
+        have; empty where nothing was chosen or there was one candidate.
+    regret
+        By how much that candidate's score is better than that of what was chosen, in the unit of
+        the metric; below 0 where the choice, made fold by fold, is better than any one candidate.
+        NaN where there is no ``hindsight``. It is described and never used: to choose by it would
+        be to choose by test scores.
     """
 
     kind: ArmKind
     arm: str
     chosen: Mapping[str, int] = field(default_factory=dict)
     not_chosen: str = ""
+    hindsight: str = ""
+    regret: float = float("nan")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,24 +10,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from featurebench.comparison import wording
 from featurebench.comparison.model import Selection
 from featurebench.errors import ResultsError
-from featurebench.metrics import GREATER_IS_BETTER, METRICS
+from featurebench.metrics import GREATER_IS_BETTER, METRICS, arm_value
 from featurebench.results import Cost, RunResult, embeddings_read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from featurebench.results import ArmKind, FoldScore
+    from featurebench.results import ArmKind, FoldScore, ResultsTable
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
 
+# Scores closer than this differ by rounding.
+_NO_REGRET = 1e-9
 _TITLES = {"probe": "best probe", "finetune": "best fine-tune", "baseline": "best baseline"}
 
 
 def inner_scores(run: RunResult, metric: str) -> Floats:
-    """Read an arm's scores on the tiles held back from the training side of every fold.
+    """Read an arm's scores on the inner folds of every fold's training side.
 
     Parameters
     ----------
@@ -60,11 +64,12 @@ def select(
 ) -> tuple[RunResult, Selection]:
     """Choose the best arm of a kind in every fold of every repeat, by inner folds alone.
 
-    In a fold the arm with the best score on the tiles held back from that fold's training side is
-    chosen, and it predicts the tiles tested there: the whole is what a user would get who tries
-    all candidates on the training patients and keeps one (Varma and Simon 2006; Cawley and Talbot
-    2010). Choosing the best arm by its test scores instead would favour the kind with more
-    candidates. An undefined score loses, and of equals the first declared is taken.
+    In a fold the arm with the best score on the inner folds of that fold's training side is chosen
+    (a fine-tune: on the tiles held back to stop its training), and it predicts the tiles tested
+    there: the whole is what a user would get who tries all candidates on the training patients and
+    keeps one (Varma and Simon 2006; Cawley and Talbot 2010). Choosing the best arm by its test
+    scores instead would favour the kind with more candidates. An undefined score loses, and of
+    equals the first declared is taken.
 
     Folds are chosen in on the repeats that all candidates have. Where one arm is chosen in all of
     them, it is returned as it is, with all its repeats. Otherwise a run is made of the chosen arms'
@@ -87,8 +92,8 @@ def select(
     -------
     run, selection
         The chosen arm's own run or the one made of several, and how it was chosen. Where a
-        candidate has no inner score at all, the first declared one, with the reason in
-        ``selection.not_chosen``.
+        candidate has no inner score at all, or probes were scored on other tiles, the first
+        declared one, with the reason in ``selection.not_chosen``.
 
     Raises
     ------
@@ -116,6 +121,8 @@ def select(
     for run, own in zip(candidates, scores, strict=True):
         if np.isnan(own).all():
             return candidates[0], Selection(kind, candidates[0].arm, {}, _reason(run, metric))
+    if kind == "probe" and (reason := _unlike(candidates)):
+        return candidates[0], Selection(kind, candidates[0].arm, {}, reason)
     best = _best(scores, greater=GREATER_IS_BETTER[metric])
     counts = Counter(candidates[each].arm for each in best.ravel().tolist())
     chosen = {run.arm: counts[run.arm] for run in candidates if counts[run.arm]}
@@ -124,6 +131,80 @@ def select(
     name = _free_name(_TITLES[kind], {run.arm for run in runs})
     made = _composite(name, candidates, best, metric=metric, test_fold=test_fold)
     return made, Selection(kind, name, chosen)
+
+
+def with_regret(
+    selection: Selection, run: RunResult, results: ResultsTable, metric: str
+) -> Selection:
+    """Add which candidate would have been best on the tiles tested, and what choosing cost.
+
+    Parameters
+    ----------
+    selection, run
+        As `select` gives them.
+    results
+        The candidates, their labels and folds.
+    metric
+        That the choice was made by.
+
+    Returns
+    -------
+    Selection
+        With scores as arms are scored, on the repeats that all candidates have.
+    """
+    candidates = [each for each in results.runs if each.kind == selection.kind]
+    if not selection.chosen or len(candidates) == 1:
+        return selection
+    n_repeats = min(each.n_repeats for each in candidates)
+
+    def gain(each: RunResult) -> float:
+        y_prob, folds = each.y_prob[:n_repeats], results.test_fold[:n_repeats]
+        value = arm_value(metric, results.y_true, y_prob, folds)[0]
+        return value if GREATER_IS_BETTER[metric] else -value
+
+    gains = np.array([gain(each) for each in candidates])
+    chosen = gain(run)
+    if np.isnan(gains).all() or math.isnan(chosen):
+        return selection
+    best = int(np.nanargmax(gains))
+    regret = float(gains[best]) - chosen
+    return replace(selection, hindsight=candidates[best].arm, regret=regret)
+
+
+def describe_choice(
+    selection: Selection, labels: Mapping[str, str], metric: str, n_candidates: int
+) -> str:
+    """Say what choosing on inner folds cost on the tiles tested; empty where nothing was chosen.
+
+    Parameters
+    ----------
+    labels
+        What arms are called, by name.
+    metric
+        That the choice was made by.
+    n_candidates
+        Arms that there were to choose from.
+    """
+    if not selection.hindsight:
+        return ""
+    noun = {"probe": "probes", "finetune": "fine-tunes"}[selection.kind]
+    name = labels.get(selection.hindsight, selection.hindsight)
+    among = f"Of the {n_candidates} {noun}, {name}"
+    if abs(selection.regret) < _NO_REGRET:
+        return f"{among} scores best on the tiles tested, which is what inner folds chose."
+    size = wording.unsigned(metric, selection.regret)
+    than = "more" if GREATER_IS_BETTER[metric] else "less"
+    measured = f"{size} {than} {wording.label(metric)}"
+    if selection.regret < 0:
+        return (
+            f"{among} scores best on the tiles tested; what inner folds chose, fold by fold, "
+            f"scores {measured} than it."
+        )
+    return (
+        f"{among} would have been best on the tiles tested: it scores {measured} than what inner "
+        "folds chose. Nobody could know that beforehand, and the best of several test scores is "
+        "too good by chance."
+    )
 
 
 def _best(scores: Floats, *, greater: bool) -> Ints:
@@ -187,6 +268,21 @@ def _cost_of(run: RunResult, n_repeats: int) -> Cost:
 def _entries(run: RunResult) -> Sequence[Mapping[str, Any]]:
     entries: Sequence[Mapping[str, Any]] = run.details.get("inner", ())
     return entries
+
+
+def _unlike(candidates: Sequence[RunResult]) -> str:
+    """Say which probe was scored on fewer held-back tiles than another; empty where none was."""
+    sizes = [
+        {(each["repeat"], each["fold"]): each["n"] for each in _entries(run) if each["n"]}
+        for run in candidates
+    ]
+    for run, own in zip(candidates, sizes, strict=True):
+        if any(own[at] < other[at] for other in sizes for at in own.keys() & other.keys()):
+            return (
+                f"{run.arm} was scored on fewer inner folds than other probes, as earlier "
+                "versions did: delete the folder of its run and run it again."
+            )
+    return ""
 
 
 def _in_shape(scores: Floats, shape: tuple[int, int]) -> Floats:

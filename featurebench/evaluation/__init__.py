@@ -3,13 +3,13 @@
 from featurebench.evaluation.crossval import assemble, cross_validate
 from featurebench.evaluation.few_labels import FewLabels, Subsets, draw_subsets, few_label_curve
 from featurebench.evaluation.folds import make_folds
-from featurebench.evaluation.inside import InnerFold, InnerScore, make_inner_folds, score_inside
+from featurebench.evaluation.inside import InnerFolds, InnerScore, make_inner_folds, score_inside
 from featurebench.evaluation.predicting import predict_folds
 from featurebench.evaluation.views import Views
 
 __all__ = [
     "FewLabels",
-    "InnerFold",
+    "InnerFolds",
     "InnerScore",
     "Subsets",
     "Views",

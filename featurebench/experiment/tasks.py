@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
 
     from featurebench.config import ExperimentConfig
-    from featurebench.evaluation import InnerFold, Subsets
+    from featurebench.evaluation import InnerFolds, Subsets
     from featurebench.experiment.arms import Arm
     from featurebench.experiment.study import BadTile, Study
     from featurebench.heads import Fold, FoldPrediction
@@ -141,7 +141,7 @@ class Bench:
         self.study = study
         self.threads = resolve_threads(config.compute.threads)
         self._folds: dict[bool, list[Fold]] = {}
-        self._inside: dict[bool, list[InnerFold]] = {}
+        self._inside: dict[bool, list[InnerFolds]] = {}
         self._subsets: Subsets | None = None
         self._read: tuple[tuple[str, ...], Array, Views | None] | None = None
 
@@ -160,7 +160,7 @@ class Bench:
             self._folds[tune] = make_folds(study.plan, study.tiles.labels, study.groups, **draw)
         return self._folds[tune]
 
-    def inside(self, *, tune: bool) -> list[InnerFold]:
+    def inside(self, *, tune: bool) -> list[InnerFolds]:
         """Lay out the folds inside the training sides of those of the plan."""
         if tune not in self._inside:
             study, draw = self.study, self._draw(tune=tune)
@@ -267,7 +267,7 @@ def _score_inside(
     head: ClassifierMixin,
     X: Array,
     y: npt.NDArray[np.int64],
-    within: Sequence[InnerFold],
+    within: Sequence[InnerFolds],
     **given: Any,  # noqa: ANN401
 ) -> list[InnerScore]:
     """Score inside folds; a head that cannot do with so few rows still predicts, unscored."""

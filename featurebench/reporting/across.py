@@ -74,6 +74,7 @@ def summarize_across(
         "effects": [asdict(effect) for effect in across.effects],
         "mean": None if across.mean is None else asdict(across.mean),
         "outcome": across.outcome,
+        "signed_ranks": None if across.signed_ranks is None else asdict(across.signed_ranks),
         "arms": [
             {
                 "id": arm.arm,

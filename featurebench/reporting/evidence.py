@@ -17,6 +17,7 @@ from featurebench.reporting.map import map_section
 from featurebench.reporting.operating import operating_section
 from featurebench.reporting.patients import patients_section
 from featurebench.reporting.reliability import recalibration_section, reliability
+from featurebench.reporting.seeds import repeat_wins
 from featurebench.reporting.subgroups import subgroups_section
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def evidence_sections(
     -------
     dict
         ``subgroups``, ``bands``, ``recalibration``, ``decision``, ``operating_point``,
-        ``patients``, ``gallery``, ``map`` and ``pareto``; None where there is nothing to show.
+        ``patients``, ``gallery``, ``map``, ``pareto`` and ``repeat_wins``; None where there is
+        nothing to show.
     """
     runs = _runs(comparison, results)
     cast = _cast(comparison, arms)
@@ -109,6 +111,9 @@ def evidence_sections(
         "gallery": gallery_section(arms, runs, results, manifest, cast.leads),
         "map": map_section(embedding_map, manifest),
         "pareto": {"leads": list(cast.leads)},
+        "repeat_wins": repeat_wins(
+            comparison, runs, results, {arm["id"]: arm["label"] for arm in arms}
+        ),
     }
 
 

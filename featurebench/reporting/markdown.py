@@ -33,6 +33,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"{plain(_setup(summary))} ([{GLOSSARY}](#{GLOSSARY.lower()}))",
         _arms_table(summary),
         plain(repeats_note(summary)),
+        _bullets(summary.get("choices") or []),
         *_differences(summary),
         *_titled("Read with care", summary["caveats"]),
         *_titled("Audit", _audit(summary)),
@@ -199,7 +200,8 @@ def _differences(summary: Mapping[str, Any]) -> list[str]:
         f"In {formats.metric_phrase(metric['name'])}, {formats.margin(metric)}. p: the larger of "
         "the tests that a claim asks for, by Holm for all but the primary contrast."
     )
-    return [_table(head, rows), plain(note)]
+    wins = (summary.get("repeat_wins") or {"sentences": []})["sentences"]
+    return [_table(head, rows), plain(note), plain(" ".join(wins))]
 
 
 def _over_folds(found: Mapping[str, Any], metric: str) -> str:

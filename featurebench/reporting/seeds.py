@@ -1,4 +1,4 @@
-"""How much the draws of training matter: scores of the same folds with other seeds."""
+"""How much the draws of training matter: other seeds on the same folds, and other repeats."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurebench.comparison import wording
-from featurebench.metrics import GREATER_IS_BETTER
+from featurebench.metrics import GREATER_IS_BETTER, arm_value
 from featurebench.reporting.formats import counted, minus, percent
 from featurebench.reporting.learning import full_value
-from featurebench.stats import crossed_components
+from featurebench.stats import MEANINGFUL, MIN_PAIRS, crossed_components, outperformance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from featurebench.results import RunResult
+    from featurebench.comparison import Comparison
+    from featurebench.results import ResultsTable, RunResult
 
     Arm = Mapping[str, Any]
     FoldScores = Sequence[Mapping[str, Any]]
@@ -59,6 +60,91 @@ def seeds_section(
         and (row := _arm_row(arm, replicas[arm["id"]], probes, metric)) is not None
     ]
     return {"metric": metric, "arms": rows} if rows else None
+
+
+def repeat_wins(
+    comparison: Comparison,
+    runs: Mapping[str, RunResult],
+    results: ResultsTable,
+    labels: Mapping[str, str],
+) -> dict[str, Any] | None:
+    """Return how often the primary contrast's first arm does better in one repeat: P(A > B).
+
+    Every repeat is a pair: a new division into folds and new draws of training, scored as arms are.
+
+    Parameters
+    ----------
+    comparison, results
+        As in `summarize`.
+    runs
+        Of all arms, by name.
+    labels
+        What arms are called, by name.
+
+    Returns
+    -------
+    dict or None
+        ``arm_a``, ``arm_b``, the fields of `featurebench.stats.Outperformance`, ``meaningful`` and
+        ``sentences``. None without a primary contrast, or where nothing may be claimed.
+    """
+    primary = comparison.primary
+    if primary is None or comparison.barred or not {primary.arm_a, primary.arm_b} <= runs.keys():
+        return None
+    metric, pair = comparison.metric, [runs[primary.arm_a], runs[primary.arm_b]]
+    first, second = (
+        [
+            arm_value(metric, results.y_true, run.y_prob[r : r + 1], results.test_fold[r : r + 1])[
+                0
+            ]
+            for r in range(primary.n_repeats)
+        ]
+        for run in pair
+    )
+    greater = GREATER_IS_BETTER[metric]
+    found = outperformance(first, second, greater_is_better=greater, alpha=comparison.alpha)
+    row = {
+        "arm_a": primary.arm_a,
+        "arm_b": primary.arm_b,
+        **asdict(found),
+        "meaningful": found.meaningful,
+    }
+    names = [labels.get(run.arm, run.arm) for run in pair]
+    tuned = any(run.kind == "finetune" for run in pair)
+    unit = "tiles" if results.patients is None else "patients"
+    return row | {"sentences": _wins(row, names, metric, comparison.alpha, unit, tuned=tuned)}
+
+
+def _wins(
+    row: Mapping[str, Any],
+    names: Sequence[str],
+    metric: str,
+    alpha: float,
+    unit: str,
+    *,
+    tuned: bool,
+) -> list[str]:
+    """Say how often the first arm does better, what varies in it, and whether that is much."""
+    better = f"{names[0]} does better than {names[1]}"
+    what = f"How often {better} in the {wording.label(metric)} of one repeat"
+    if math.isnan(row["p"]):
+        return [
+            f"{what}, P(A > B), is not given: {counted(row['n'], 'common repeat')} of the "
+            f"{MIN_PAIRS} that it takes (Bouthillier et al. 2021)."
+        ]
+    share, low, high = (f"{row[key]:.2f}" for key in ("p", "ci_low", "ci_high"))
+    tied = f", {row['n_tied']} tied" if row["n_tied"] else ""
+    varies = f"the division of the {unit} into folds, and with it training sets and inner folds"
+    if tuned:
+        varies += ", and the seed of every fine-tuning"
+    judged = "does" if row["meaningful"] else "does not"
+    return [
+        f"{what}: P(A > B) = {share} ({wording.level(alpha)} CI {low} to {high}; "
+        f"{counted(row['n'], 'repeat')}{tied}).",
+        f"From repeat to repeat vary {varies}; a head's own random draws keep their seed, and the "
+        f"{unit} stay the same, so that this says nothing of others.",
+        f"It {judged} reach what counts as meaningful, a share of {MEANINGFUL} with an interval "
+        "above one half (Bouthillier et al. 2021). No claim rests on it.",
+    ]
 
 
 def _arm_row(

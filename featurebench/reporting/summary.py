@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurebench.comparison import add_selected
+from featurebench.comparison.selection import describe_choice
 from featurebench.comparison.verdict import add_turning
 from featurebench.metrics import GREATER_IS_BETTER
 from featurebench.reporting.ablation import ablation_section, epochs_run
@@ -120,6 +121,7 @@ def summarize(
         "protocol": protocol,
         "provenance": dict(provenance),
     }
+    summary["choices"] = _choices(comparison, summary["arms"])
     summary["few_labels"] = learning_section(
         curves, arms=summary["arms"], metric=comparison.metric, margin=comparison.margin
     )
@@ -242,6 +244,17 @@ def _arms(
         | {"curves": _curves(runs[arm.arm], results)}
         for arm in comparison.arms
     ]
+
+
+def _choices(comparison: Comparison, arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what choosing the best probe and the best fine-tune cost on the tiles tested."""
+    labels = {arm["id"]: arm["label"] for arm in arms}
+    kinds = Counter(arm["kind"] for arm in arms if not arm["chosen"])
+    told = [
+        describe_choice(each, labels, comparison.metric, kinds[each.kind])
+        for each in comparison.selections
+    ]
+    return [sentence for sentence in told if sentence]
 
 
 def arm_names(arms: Sequence[ArmSummary]) -> dict[str, dict[str, str]]:

@@ -40,7 +40,14 @@ from featurebench.stats.jackknife import bounded_interval, jackknife_se, jackkni
 from featurebench.stats.meta import RandomEffects, random_effects
 from featurebench.stats.multiplicity import benjamini_hochberg, holm
 from featurebench.stats.patients import influence_test, patient_df, patient_test, sign_flip
-from featurebench.stats.posterior import Posterior, correlated_t_posterior
+from featurebench.stats.posterior import (
+    MEANINGFUL,
+    MIN_PAIRS,
+    Outperformance,
+    Posterior,
+    correlated_t_posterior,
+    outperformance,
+)
 from featurebench.stats.power import (
     detectable_difference,
     equivalence_patients,
@@ -57,13 +64,17 @@ from featurebench.stats.resampled import TestResult, adjusted, corrected_resampl
 from featurebench.stats.signed_ranks import (
     PairwiseRanks,
     SignedRank,
+    SignedRankPosterior,
     cliques,
+    signed_rank_posterior,
     wilcoxon_holm,
     wilcoxon_signed_rank,
 )
 from featurebench.stats.similarity import linear_cka
 
 __all__ = [
+    "MEANINGFUL",
+    "MIN_PAIRS",
     "AnovaResult",
     "AucInfluence",
     "ClusteredAuc",
@@ -76,12 +87,14 @@ __all__ = [
     "Interval",
     "KappaResult",
     "McNemarResult",
+    "Outperformance",
     "PairwiseRanks",
     "PatientComponents",
     "Posterior",
     "RandomEffects",
     "Resamples",
     "SignedRank",
+    "SignedRankPosterior",
     "SymmetryResult",
     "TestResult",
     "adjusted",
@@ -115,6 +128,7 @@ __all__ = [
     "narrow_interval",
     "nemenyi_critical_difference",
     "noninferiority",
+    "outperformance",
     "paired_t",
     "paired_t_size",
     "patient_df",
@@ -124,6 +138,7 @@ __all__ = [
     "random_effects",
     "repeated_measures_anova",
     "sign_flip",
+    "signed_rank_posterior",
     "stuart_maxwell",
     "tost",
     "wilcoxon_holm",

@@ -15,6 +15,8 @@ JACKKNIFE_T = "t over patients, jackknife error"
 _ROUNDING = 1e-12
 # As far from its limits as this a value still has a logit.
 _EDGE = 1e-9
+# The logarithm of the largest factor that an end is away.
+_MOST = 700.0
 
 
 def jackknife_se(without: npt.ArrayLike) -> float:
@@ -131,7 +133,8 @@ def bounded_interval(
     half = float(stdtrit(df, 1 - alpha / 2)) * se
     if np.isinf(high):
         above = max(value - low, _EDGE)
-        ends = low + above * np.exp(np.array([-half, half]) / above)
+        step = min(half / above, _MOST)
+        ends = low + above * np.exp(np.array([-step, step]))
     else:
         width = high - low
         place = float(np.clip((value - low) / width, _EDGE, 1 - _EDGE))

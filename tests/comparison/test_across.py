@@ -13,7 +13,12 @@ from across_cases import DUMMY, KNN, PROBE, TUNED, comparison, evidence, many, s
 from featurebench.comparison.across import compare_across
 from featurebench.comparison.model import Selection
 from featurebench.errors import ResultsError
-from featurebench.stats import friedman, random_effects, wilcoxon_holm
+from featurebench.stats import (
+    friedman,
+    random_effects,
+    signed_rank_posterior,
+    wilcoxon_holm,
+)
 
 if TYPE_CHECKING:
     from featurebench.comparison.model import Comparison
@@ -137,8 +142,35 @@ def test_verdict_in_full() -> None:
         "Over 3 data sets fine-tuned resnet18 is better than logistic regression on resnet18 on "
         "average: +5.2 pp balanced accuracy (95 % CI +4.0 to +6.5; random effects, p = 0.003). "
         "Data set by data set fine-tuned resnet18 is better in 1 (a) and not resolved in 2. "
-        "Effects differ between data sets by no more than their standard errors explain."
+        "Effects differ between data sets by no more than their standard errors explain. "
+        "By the Bayesian signed-rank test over 3 data sets fine-tuned resnet18 is, on data sets "
+        "like these, mostly better by more than 1 pp with probability > 0.99, mostly within 1 pp "
+        "with < 0.01 and mostly worse by more than 1 pp with < 0.01."
     )
+
+
+def test_signed_ranks_are_those_of_the_effects_in_the_mean() -> None:
+    named = three(0.005, 0.03, -0.02, 0.015)
+    named["out"] = comparison(barred=("Folds are not grouped by patient.",))
+    found = compare_across(named).signed_ranks
+    assert found == signed_rank_posterior([0.005, 0.03, -0.02, 0.015], rope=0.01)
+    assert found.n == 4
+    losses = compare_across(three(0.005, 0.03, -0.02, metric="log_loss"))
+    assert losses.signed_ranks == signed_rank_posterior([-0.005, -0.03, 0.02], rope=0.01)
+
+
+def test_signed_ranks_take_three_data_sets_and_say_what_they_leave_out() -> None:
+    two, more = compare_across(three(0.01, 0.09)), compare_across(three(0.01, 0.09, 0.02))
+    assert two.signed_ranks is None
+    assert "signed-rank" not in two.verdict + " ".join(two.notes)
+    assert "signed-rank test over 3 data sets" in more.verdict
+    assert any("without its standard error" in note for note in more.notes)
+
+
+def test_without_a_margin_signed_ranks_have_two_sides() -> None:
+    named = {name: replace(each, margin=0.0) for name, each in three(0.01, 0.09, 0.02).items()}
+    verdict = compare_across(named).verdict
+    assert "mostly better with probability > 0.99 and mostly worse with < 0.01." in verdict
 
 
 def test_spread_between_data_sets_is_told_with_where_one_more_would_lie() -> None:
@@ -241,8 +273,8 @@ def test_rank_one_goes_to_the_lowest_loss() -> None:
 def test_below_eight_data_sets_ranks_are_left_out_with_the_reason(n: int, told: str) -> None:
     found = compare_across(many(n))
     assert found.ranks is None
-    assert "rank" not in found.verdict
-    assert next(note for note in found.notes if "rank" in note).startswith(
+    assert "By rank" not in found.verdict
+    assert next(note for note in found.notes if "by rank" in note).startswith(
         "Arms are compared by rank from 8 data sets on"
     )
     assert told in " ".join(found.notes)

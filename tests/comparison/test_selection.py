@@ -10,10 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from featurebench.comparison.selection import inner_scores, select
+from featurebench.comparison.model import Selection
+from featurebench.comparison.selection import (
+    describe_choice,
+    inner_scores,
+    select,
+    with_regret,
+)
 from featurebench.errors import ResultsError
 from featurebench.metrics import METRICS, score_folds
-from featurebench.results import Cost, FoldScore, RunResult
+from featurebench.results import Cost, FoldScore, ResultsTable, RunResult
 
 N_TILES, N_FOLDS = 12, 3
 Y = np.arange(N_TILES) % 2
@@ -306,3 +312,105 @@ class TestInnerScores:
     def test_repeats_that_the_run_lacks_are_left_out(self) -> None:
         run = arm("a", [[0.1] * 3, [0.2] * 3], n_repeats=1)
         np.testing.assert_array_equal(inner_scores(run, "accuracy"), [[0.1] * 3])
+
+
+class TestOlderRuns:
+    def test_probes_scored_on_other_tiles_are_not_chosen_between(self) -> None:
+        old, new = arm("old", [[0.9] * 3] * 2), arm("new", [[0.5] * 3] * 2)
+        for entry in new.details["inner"]:
+            entry["n"] = 8
+        run, selection = select([new, old], "probe", metric="accuracy", test_fold=table())
+        assert run is new
+        assert selection.not_chosen.startswith("old was scored on fewer inner folds")
+        assert "delete the folder of its run" in selection.not_chosen
+
+    def test_runs_that_are_all_older_are_chosen_between_as_before(self) -> None:
+        runs = [arm("a", [[0.5] * 3] * 2), arm("b", [[0.9] * 3] * 2)]
+        assert select(runs, "probe", metric="accuracy", test_fold=table())[0] is runs[1]
+
+    def test_fine_tunes_may_hold_back_as_many_tiles_as_their_recipe_says(self) -> None:
+        runs = [arm(name, [[0.5] * 3] * 2, kind="finetune") for name in "ab"]
+        runs[0].details["inner"][0]["n"] = 8
+        _, selection = select(runs, "finetune", metric="accuracy", test_fold=table())
+        assert selection.not_chosen == ""
+
+
+class TestRegret:
+    def results(self, *runs: RunResult) -> ResultsTable:
+        return ResultsTable(
+            runs=runs,
+            failures=(),
+            y_true=Y,
+            classes=("a", "b"),
+            tile_ids=np.arange(N_TILES).astype(str),
+            patients=np.arange(N_TILES),
+            test_fold=table(),
+            plan_id="p",
+        )
+
+    def found(self, *runs: RunResult, metric: str = "accuracy") -> Selection:
+        run, selection = select(runs, "probe", metric=metric, test_fold=table())
+        return with_regret(selection, run, self.results(*runs), metric)
+
+    def test_is_what_the_best_in_hindsight_scores_more(self) -> None:
+        """The chosen arm calls four of twelve tiles right, the other all of them."""
+        chosen, best = arm("a", [[0.9] * 3] * 2), arm("b", [[0.5] * 3] * 2)
+        chosen.y_prob[:, :8] = chosen.y_prob[:, :8, ::-1]
+        found = self.found(chosen, best)
+        assert (found.arm, found.hindsight) == ("a", "b")
+        assert found.regret == pytest.approx(8 / 12)
+
+    def test_is_positive_for_losses_too(self) -> None:
+        chosen = arm("a", [[0.1] * 3] * 2, right=0.6, metric="log_loss")
+        best = arm("b", [[0.9] * 3] * 2, right=0.8, metric="log_loss")
+        found = self.found(chosen, best, metric="log_loss")
+        assert (found.arm, found.hindsight) == ("a", "b")
+        assert found.regret == pytest.approx(np.log(0.8) - np.log(0.6), abs=1e-6)
+
+    def test_is_negative_where_folds_chose_better_than_any_one_arm(self) -> None:
+        a = arm("a", [[0.9, 0.1, 0.1]] * 2)
+        b = arm("b", [[0.1, 0.9, 0.9]] * 2)
+        for r in range(2):
+            first = table()[r] == 0
+            a.y_prob[r, ~first] = a.y_prob[r, ~first, ::-1]
+            b.y_prob[r, first] = b.y_prob[r, first, ::-1]
+        found = self.found(a, b)
+        assert (found.arm, found.hindsight) == ("best probe", "b")
+        assert found.regret == pytest.approx(8 / 12 - 1)
+
+    def test_counts_only_the_repeats_that_all_candidates_have(self) -> None:
+        long, short = arm("a", [[0.9] * 3] * 2), arm("b", [[0.5] * 3], n_repeats=1)
+        long.y_prob[1] = long.y_prob[1, :, ::-1]
+        found = self.found(long, short)
+        assert (found.arm, found.hindsight, found.regret) == ("a", "a", 0.0)
+
+    def test_is_none_without_a_choice(self) -> None:
+        assert self.found(arm("a", None)).hindsight == ""
+        unscored = self.found(arm("a", None), arm("b", None))
+        assert (unscored.hindsight, np.isnan(unscored.regret)) == ("", True)
+
+    @pytest.mark.parametrize(
+        ("regret", "metric", "told"),
+        [
+            (
+                0.023,
+                "balanced_accuracy",
+                "Of the 3 probes, B would have been best on the tiles tested: it scores 2.3 pp "
+                "more balanced accuracy than what inner folds chose. Nobody could know that "
+                "beforehand, and the best of several test scores is too good by chance.",
+            ),
+            (0.0, "f1", "Of the 3 probes, B scores best on the tiles tested, which is what inner"),
+            (
+                -0.1,
+                "log_loss",
+                "Of the 3 probes, B scores best on the tiles tested; what inner folds chose, fold "
+                "by fold, scores 0.100 less log loss than it.",
+            ),
+        ],
+    )
+    def test_is_told_in_words(self, regret: float, metric: str, told: str) -> None:
+        selection = Selection("probe", "a", {"a": 6}, hindsight="b", regret=regret)
+        assert describe_choice(selection, {"b": "B"}, metric, 3).startswith(told)
+
+    def test_nothing_is_told_without_it(self) -> None:
+        assert describe_choice(Selection("probe", "a", {"a": 6}), {}, "f1", 1) == ""

@@ -1,4 +1,4 @@
-"""Scores inside the folds: refitted by hand, blind to what is tested, no trouble to the rest."""
+"""Scores on inner folds: refitted by hand, blind to what is tested, no trouble to the rest."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from featurebench.evaluation import (
-    InnerFold,
+    InnerFolds,
     Views,
     cross_validate,
     make_folds,
     make_inner_folds,
     score_inside,
 )
-from featurebench.heads import LogisticProbe, make_head
+from featurebench.heads import Fold, LogisticProbe, make_head
 from featurebench.metrics import METRICS
 from featurebench.splits import SplitPlan
 
@@ -55,7 +55,7 @@ class Cohort:
         self.X += 0.5 * rng.normal(size=(16, 8)).astype(np.float32)[self.patients]
         self.plan = SplitPlan.draw(self.y, self.patients, folds=4, repeats=2, seed=0)
 
-    def inside(self, plan: SplitPlan | None = None, *, tune: bool = True) -> list[InnerFold]:
+    def inside(self, plan: SplitPlan | None = None, *, tune: bool = True) -> list[InnerFolds]:
         return make_inner_folds(plan or self.plan, self.y, self.patients, tune=tune)
 
     def run(self, head: Any, plan: SplitPlan | None = None, **settings: Any) -> RunResult:
@@ -76,21 +76,26 @@ def holdout(cohort: Cohort) -> SplitPlan:
     return SplitPlan.holdout(cohort.y, cohort.patients, fractions=(0.5, 0.25, 0.25), seed=0)
 
 
-def assert_scores(entry: dict[str, Any], y_true: Codes, y_prob: npt.NDArray[Any]) -> None:
-    """Hold one entry against scikit-learn's metrics."""
-    called = y_prob.argmax(axis=1)
+def assert_scores(
+    entry: dict[str, Any], y_true: Codes, y_prob: npt.NDArray[Any], parts: list[Codes]
+) -> None:
+    """Hold one entry against scikit-learn's metrics: pooled, but ranks within inner folds."""
+    rows = np.concatenate(parts)
+    called = y_prob[rows].argmax(axis=1)
     expected = {
-        "accuracy": accuracy_score(y_true, called),
-        "balanced_accuracy": balanced_accuracy_score(y_true, called),
-        "f1": f1_score(y_true, called, average="macro"),
-        "roc_auc": roc_auc_score(y_true, y_prob[:, 1]),
-        "log_loss": log_loss(y_true, y_prob),
-        "brier": brier_score_loss(y_true, y_prob[:, 1]),
+        "accuracy": accuracy_score(y_true[rows], called),
+        "balanced_accuracy": balanced_accuracy_score(y_true[rows], called),
+        "f1": f1_score(y_true[rows], called, average="macro"),
+        "roc_auc": np.mean([roc_auc_score(y_true[part], y_prob[part, 1]) for part in parts]),
+        "log_loss": log_loss(y_true[rows], y_prob[rows]),
+        "brier": brier_score_loss(y_true[rows], y_prob[rows, 1]),
     }
     assert set(entry["scores"]) == set(METRICS)
-    assert entry["n"] == len(y_true)
+    assert (entry["n"], entry["folds"]) == (len(rows), len(parts))
     for name, value in expected.items():
-        assert entry["scores"][name] == pytest.approx(value, abs=2e-4), name
+        # Rounding can turn a pair of tiles round, of hundreds in an inner fold.
+        tolerance = 5e-3 if name == "roc_auc" else 2e-4
+        assert entry["scores"][name] == pytest.approx(value, abs=tolerance), name
 
 
 class TestFolds:
@@ -101,47 +106,41 @@ class TestFolds:
         inside = cohort.inside(tune=tune)
         assert len(inside) == 8
         for split, each in zip(cohort.plan.splits(), inside, strict=True):
-            fold = each.fold
-            assert fold is not None
-            used = np.concatenate([fold.train, fold.test])
-            assert not set(used) & set(split.test)
-            np.testing.assert_array_equal(np.sort(used), split.train)
-            assert not set(cohort.patients[fold.train]) & set(cohort.patients[fold.test])
-            assert bool(fold.inner) == tune
-            for train, validation in fold.inner:
-                assert set(train) | set(validation) <= set(fold.train)
-                assert not set(cohort.patients[train]) & set(cohort.patients[validation])
+            held_back = np.concatenate([fold.test for fold in each.folds])
+            np.testing.assert_array_equal(np.sort(held_back), split.train)
+            for fold in each.folds:
+                used = np.concatenate([fold.train, fold.test])
+                assert not set(used) & set(split.test)
+                np.testing.assert_array_equal(np.sort(used), split.train)
+                assert not set(cohort.patients[fold.train]) & set(cohort.patients[fold.test])
+                assert bool(fold.inner) == tune
+                for train, validation in fold.inner:
+                    assert set(train) | set(validation) <= set(fold.train)
+                    assert not set(cohort.patients[train]) & set(cohort.patients[validation])
 
-    def test_they_are_the_first_that_heads_are_tuned_on(self, cohort: Cohort) -> None:
+    def test_they_are_those_that_heads_are_tuned_on(self, cohort: Cohort) -> None:
         folds = make_folds(cohort.plan, cohort.y, cohort.patients)
-        for fold, tuned, plain in zip(
-            folds, cohort.inside(), cohort.inside(tune=False), strict=True
-        ):
-            assert tuned.fold is not None
-            assert plain.fold is not None
-            for expected, of_tuned, of_plain in zip(
-                fold.inner[0],
-                (tuned.fold.train, tuned.fold.test),
-                (plain.fold.train, plain.fold.test),
-                strict=True,
-            ):
-                np.testing.assert_array_equal(of_tuned, expected)
-                np.testing.assert_array_equal(of_plain, expected)
+        for tune in (True, False):
+            for fold, each in zip(folds, cohort.inside(tune=tune), strict=True):
+                assert len(each.folds) == len(fold.inner) == 3
+                for (train, validation), own in zip(fold.inner, each.folds, strict=True):
+                    np.testing.assert_array_equal(own.train, train)
+                    np.testing.assert_array_equal(own.test, validation)
 
     def test_in_a_hold_out_the_validation_part_is_scored(self, cohort: Cohort) -> None:
         plan = holdout(cohort)
         ((split,), (each,)) = list(plan.splits()), cohort.inside(plan)
-        assert each.fold is not None
-        np.testing.assert_array_equal(each.fold.train, split.train)
-        np.testing.assert_array_equal(each.fold.test, split.validation)
-        assert len(each.fold.inner) == 3
+        (fold,) = each.folds
+        np.testing.assert_array_equal(fold.train, split.train)
+        np.testing.assert_array_equal(fold.test, split.validation)
+        assert len(fold.inner) == 3
 
     def test_too_few_groups_leave_a_reason(self) -> None:
         patients = np.repeat(np.arange(4), 3)
         y = (patients % 2).astype(np.int64)
         plan = SplitPlan.draw(y, patients, folds=2)
         inside = make_inner_folds(plan, y, patients, tune=True)
-        assert [each.fold for each in inside] == [None, None]
+        assert [each.folds for each in inside] == [(), ()]
         assert all("patients are too few for inner folds" in each.reason for each in inside)
 
 
@@ -152,20 +151,20 @@ class TestScores:
         places = [(entry["repeat"], entry["fold"]) for entry in run.details["inner"]]
         assert places == [(r, f) for r in range(2) for f in range(4)]
         for entry, each in zip(run.details["inner"], cohort.inside(), strict=True):
-            fold = each.fold
-            assert fold is not None
-            losses = [
-                np.mean(
-                    [
-                        log_loss(cohort.y[b], fit(cohort, C, a).predict_proba(cohort.X[b]))
-                        for a, b in fold.inner
-                    ]
-                )
-                for C in CS
-            ]
-            found = fit(cohort, CS[int(np.argmin(losses))], fold.train)
-            y_prob = found.predict_proba(cohort.X[fold.test])
-            assert_scores(entry, cohort.y[fold.test], y_prob)
+            y_prob = np.full((96, 2), np.nan, dtype=np.float32)
+            for fold in each.folds:
+                losses = [
+                    np.mean(
+                        [
+                            log_loss(cohort.y[b], fit(cohort, C, a).predict_proba(cohort.X[b]))
+                            for a, b in fold.inner
+                        ]
+                    )
+                    for C in CS
+                ]
+                found = fit(cohort, CS[int(np.argmin(losses))], fold.train)
+                y_prob[fold.test] = found.predict_proba(cohort.X[fold.test])
+            assert_scores(entry, cohort.y, y_prob, [fold.test for fold in each.folds])
 
     def test_in_a_hold_out_they_are_those_of_the_validation_part(self, cohort: Cohort) -> None:
         plan = holdout(cohort)
@@ -173,8 +172,8 @@ class TestScores:
         assert split.validation is not None
         run = cohort.run(LogisticProbe(C=0.1), plan)
         (entry,) = run.details["inner"]
-        y_prob = fit(cohort, 0.1, split.train).predict_proba(cohort.X[split.validation])
-        assert_scores(entry, cohort.y[split.validation], y_prob)
+        y_prob = fit(cohort, 0.1, split.train).predict_proba(cohort.X)
+        assert_scores(entry, cohort.y, y_prob, [split.validation])
         tested = fit(cohort, 0.1, np.union1d(split.train, split.validation))
         expected = tested.predict_proba(cohort.X[split.test])
         np.testing.assert_allclose(run.y_prob[0, split.test], expected, atol=2e-3)
@@ -222,8 +221,8 @@ class TestScores:
             views=Views([X]),
             validate=True,
         )
-        n_held_back = [len(e.fold.test) for e in cohort.inside(tune=False) if e.fold is not None]
-        assert [entry["n"] for entry in run.details["inner"]] == n_held_back
+        n_train = [len(split.train) for split in cohort.plan.splits()]
+        assert [entry["n"] for entry in run.details["inner"]] == n_train
 
     def test_undefined_is_null_and_folds_that_cannot_be_drawn_too(self) -> None:
         patients = np.repeat(np.arange(4), 3)
@@ -236,12 +235,82 @@ class TestScores:
         for entry in run.details["inner"]:
             assert (entry["n"], set(entry["scores"].values())) == (0, {None})
             assert "too few" in entry["reason"]
-        one_class = InnerFold(make_folds(plan, y, patients, tune=False)[0])
-        assert one_class.fold is not None
-        y[one_class.fold.test] = 0
+        (fold, *_) = make_folds(plan, y, patients, tune=False)
+        y[fold.test] = 0
+        one_class = InnerFolds((fold,))
         (score,) = score_inside(LogisticProbe(C=1.0), X, y, [one_class], n_classes=2)
         assert score.scores["roc_auc"] is None
         assert score.scores["accuracy"] is not None
+
+
+class Constant(ClassifierMixin, BaseEstimator):
+    """Always calls the first class, and ranks tiles by their first feature."""
+
+    def fit(self, X: npt.NDArray[Any], y: npt.NDArray[Any]) -> Constant:
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        first = 0.5 + X[:, :1] / 10
+        others = np.repeat((1 - first) / (len(self.classes_) - 1), len(self.classes_) - 1, axis=1)
+        return np.hstack([first, others])
+
+
+class TestRareClasses:
+    """Three classes of ten, five and two patients: some inner folds lack the rarest."""
+
+    patients = np.repeat(np.arange(17), 4)
+    y = np.repeat(np.array([0] * 10 + [1] * 5 + [2] * 2), 4).astype(np.int64)
+    X = np.linspace(-1, 1, 68, dtype=np.float32)[:, None]
+
+    def score(self, *folds: tuple[list[int], list[int]]) -> dict[str, float | None]:
+        """Score the constant on inner folds given by the patients trained on and held back."""
+        rows = [
+            tuple(np.flatnonzero(np.isin(self.patients, side)) for side in sides) for sides in folds
+        ]
+        inside = InnerFolds(tuple(Fold(train, test) for train, test in rows))
+        (found,) = score_inside(Constant(), self.X, self.y, [inside], n_classes=3)
+        return dict(found.scores)
+
+    def test_an_inner_fold_without_a_class_does_not_raise_chance(self) -> None:
+        lacks = ([0, 1, 10, 11, 15], [2, 3, 12, 13])
+        holds = ([2, 3, 12, 13, 16], [0, 1, 10, 11, 15])
+        alone = self.score(lacks)["balanced_accuracy"]
+        assert alone == pytest.approx(1 / 2)
+        assert self.score(lacks, holds)["balanced_accuracy"] == pytest.approx(1 / 3)
+        assert np.mean([1 / 2, 1 / 3]) > 1 / 3
+
+    def test_inner_folds_of_other_sizes_count_by_their_tiles(self) -> None:
+        small, large = ([0, 10, 15], [1, 11, 16]), ([1, 11, 16], [*range(2, 10), 12, 15])
+        found = self.score(small, large)
+        assert found["accuracy"] == pytest.approx((1 + 8) / (3 + 10))
+
+    def test_ranks_are_averaged_over_the_inner_folds_that_hold_all_classes(self) -> None:
+        lacks = ([0, 1, 10, 11, 15], [2, 3, 12, 13])
+        holds = ([2, 3, 12, 13, 16], [0, 1, 10, 11, 15])
+        assert self.score(lacks)["roc_auc"] is None
+        assert self.score(lacks, holds)["roc_auc"] == self.score(holds)["roc_auc"] is not None
+
+    def test_a_class_of_one_training_patient_is_held_back_nowhere_for_any_head(self) -> None:
+        plan = SplitPlan.draw(self.y, self.patients, folds=2, seed=0)
+        run, other = (
+            cross_validate(
+                head,
+                self.X,
+                self.y,
+                plan,
+                classes=("a", "b", "c"),
+                groups=self.patients,
+                validate=True,
+            )
+            for head in (Constant(), make_head("ridge"))
+        )
+        for split, entry, also in zip(
+            plan.splits(), run.details["inner"], other.details["inner"], strict=True
+        ):
+            held_back = int((self.y[split.train] != 2).sum())
+            assert entry["n"] == also["n"] == held_back
+            assert entry["scores"]["balanced_accuracy"] == pytest.approx(1 / 2)
 
 
 class TestTheRest:
@@ -276,7 +345,7 @@ class TestTheRest:
 
         head = SearchedHead(make_head("knn"), {"k": [1, 5]}, method="grid", trials=None)
         plain, validated = (cohort.run(clone(head), validate=on) for on in (False, True))
-        assert validated.cost.trials == 2 * plain.cost.trials > 0
+        assert validated.cost.trials == (1 + 3) * plain.cost.trials > 0
 
 
 def fit(cohort: Cohort, C: float, rows: Codes) -> Any:

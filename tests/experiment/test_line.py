@@ -157,6 +157,14 @@ def test_the_best_probe_is_what_the_inner_scores_say(finished: Path) -> None:
         scores.append(reference.balanced_accuracy_score(y, called))
     (arm,) = [arm for arm in report["arms"] if arm["id"] == told["arm"]]
     assert arm["metrics"]["balanced_accuracy"]["value"] == pytest.approx(np.mean(scores))
+    values = {
+        arm["id"]: arm["metrics"]["balanced_accuracy"]["value"]
+        for arm in report["arms"]
+        if arm["id"] in counts
+    }
+    assert values[told["hindsight"]] == max(values.values())
+    assert told["regret"] == pytest.approx(max(values.values()) - np.mean(scores))
+    assert len(report["choices"]) == 1
 
 
 def test_second_run_does_nothing_but_say_what_is_cached(copied: Path, run_again: RunAgain) -> None:

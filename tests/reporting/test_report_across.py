@@ -131,6 +131,16 @@ def test_gaps_and_undefined_scores_are_told_apart() -> None:
     assert "480 tiles, 2 classes" in html
 
 
+def test_signed_ranks_are_in_every_form_and_absent_with_two_data_sets() -> None:
+    made = summarized(three())
+    assert set(made["signed_ranks"]) == {"left", "rope", "right", "n"}
+    for text in (across_html(made), across_markdown(made)):
+        assert "Bayesian signed-rank test over 3 data sets" in re.sub(r"<[^>]+>|\\\\", "", text)
+    assert json.loads(json.dumps(made))["signed_ranks"] == made["signed_ranks"]
+    two = summarized(dict(list(three().items())[:2]))
+    assert two["signed_ranks"] is None
+
+
 def test_choice_is_called_by_what_it_is() -> None:
     named = three()
     made_of_both = summary("best probe", 0.82, chosen={PROBE: 4, KNN: 6})

@@ -16,7 +16,7 @@ from report_cases import ReportCase, draw_case
 from featurebench.reporting import summarize
 from featurebench.reporting.markdown import markdown
 from featurebench.reporting.render import render_html
-from featurebench.reporting.seeds import seeds_section
+from featurebench.reporting.seeds import repeat_wins, seeds_section
 from featurebench.results import FoldScore, RunResult
 
 if TYPE_CHECKING:
@@ -274,3 +274,102 @@ class TestReport:
         row |= {"label": attack, "method": attack, "sentences": [attack]}
         assert "<script>alert" not in render_html(hostile)
         assert "<script>alert" not in markdown(hostile)
+
+
+N_TILES = 12
+Y = np.arange(N_TILES) % 2
+
+
+def repeats(case: ReportCase, right: Sequence[int], **changed: Any) -> RunResult:
+    """A run that calls so many of twelve tiles right in each repeat."""
+    y_prob = np.zeros((len(right), N_TILES, 2), dtype=np.float32)
+    for row, n in zip(y_prob, right, strict=True):
+        called = np.where(np.arange(N_TILES) < n, Y, 1 - Y)
+        row[np.arange(N_TILES), called] = 1
+    return replace(case.results.runs[0], y_prob=y_prob, **changed)
+
+
+def wins(case: ReportCase, first: RunResult, second: RunResult, **changed: Any) -> Any:
+    n = first.n_repeats
+    folds = np.tile(np.arange(N_TILES) // 4, (n, 1)).astype(np.int16)
+    results = replace(
+        case.results, y_true=Y, test_fold=folds, patients=np.arange(N_TILES), runs=(first, second)
+    )
+    contrast = case.comparison.contrasts[0]
+    made = replace(contrast, arm_a=first.arm, arm_b=second.arm, primary=True, n_repeats=n)
+    comparison = replace(case.comparison, metric="accuracy", contrasts=(made,), **changed)
+    runs = {run.arm: run for run in (first, second)}
+    return repeat_wins(comparison, runs, results, {first.arm: "A", second.arm: "B"})
+
+
+class TestRepeatWins:
+    def test_count_repeats_in_which_the_first_arm_does_better(self, case: ReportCase) -> None:
+        """Nine of ten repeats are won, one is lost."""
+        tuned = repeats(case, [9] * 9 + [5], arm="tuned", kind="finetune")
+        found = wins(case, tuned, repeats(case, [8] * 10, arm="probe"))
+        assert (found["arm_a"], found["arm_b"], found["p"], found["n"]) == (
+            "tuned",
+            "probe",
+            0.9,
+            10,
+        )
+        assert (found["ci_low"], found["ci_high"], found["meaningful"]) == (0.7, 1.0, True)
+        assert " ".join(found["sentences"]) == (
+            "How often A does better than B in the accuracy of one repeat: P(A > B) = 0.90 (95 % "
+            "CI 0.70 to 1.00; 10 repeats). From repeat to repeat vary the division of the patients "
+            "into folds, and with it training sets and inner folds, and the seed of every "
+            "fine-tuning; a head's own random draws keep their seed, and the patients stay the "
+            "same, so that this says nothing of others. It does reach what counts as meaningful, a "
+            "share of 0.75 with an interval above one half (Bouthillier et al. 2021). No claim "
+            "rests on it."
+        )
+
+    def test_ties_count_half_and_are_told(self, case: ReportCase) -> None:
+        first = repeats(case, [9] * 4 + [8] * 2 + [7] * 4, arm="a")
+        found = wins(case, first, repeats(case, [8] * 10, arm="b"))
+        assert (found["p"], found["n_tied"], found["meaningful"]) == (0.5, 2, False)
+        assert "10 repeats, 2 tied" in found["sentences"][0]
+        assert "fine-tuning" not in " ".join(found["sentences"])
+        assert found["sentences"][2].startswith("It does not reach")
+
+    def test_few_repeats_give_no_share(self, case: ReportCase) -> None:
+        found = wins(case, repeats(case, [9] * 3, arm="a"), repeats(case, [8] * 3, arm="b"))
+        assert np.isnan(found["p"])
+        assert found["sentences"] == [
+            "How often A does better than B in the accuracy of one repeat, P(A > B), is not given: "
+            "3 common repeats of the 10 that it takes (Bouthillier et al. 2021)."
+        ]
+
+    def test_none_where_nothing_may_be_claimed(self, case: ReportCase) -> None:
+        pair = repeats(case, [9] * 10, arm="a"), repeats(case, [8] * 10, arm="b")
+        assert wins(case, *pair, barred=("Patients are in two folds.",)) is None
+
+    def test_the_report_shows_them_in_every_form(self, case: ReportCase) -> None:
+        summary = case.summary()
+        told = " ".join(summary["repeat_wins"]["sentences"])
+        assert "2 common repeats of the 10" in told
+        html = unescape(re.sub(r"<[^>]+>", "", render_html(summary)))
+        assert told in html
+        assert "is not given: 2 common repeats" in markdown(summary)
+        assert json.loads(json.dumps(summary, allow_nan=False))["repeat_wins"]["p"] is None
+        alone = replace(case.comparison, contrasts=())
+        assert summarize(**vars(replace(case, comparison=alone)))["repeat_wins"] is None
+
+
+def test_what_choosing_cost_is_shown_in_every_form(case: ReportCase) -> None:
+    probe, tuned = case.comparison.selections
+    best = next(arm for arm in case.comparison.arms if arm.kind == "probe" and arm.arm != probe.arm)
+    chosen = (replace(probe, hindsight=best.arm, regret=0.012), tuned)
+    summary = summarize(
+        **vars(replace(case, comparison=replace(case.comparison, selections=chosen)))
+    )
+    (told,) = summary["choices"]
+    label = next(arm["label"] for arm in summary["arms"] if arm["id"] == best.arm)
+    n_probes = sum(arm["kind"] == "probe" for arm in summary["arms"])
+    assert told.startswith(f"Of the {n_probes} probes, {label} would have been best")
+    assert "scores 1.2 pp more balanced accuracy than what inner folds chose" in told
+    assert told in unescape(re.sub(r"<[^>]+>", "", render_html(summary)))
+    assert "scores 1.2 pp more balanced accuracy" in markdown(summary)
+    assert summary["selections"][0]["regret"] == 0.012
+    assert summary["selections"][1]["regret"] is None
+    assert case.summary()["choices"] == []

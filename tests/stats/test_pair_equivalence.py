@@ -1,6 +1,9 @@
-"""Equivalence tests and posterior probabilities against statsmodels, baycomp and identities."""
+"""Equivalence tests, posteriors and shares of wins against statsmodels, baycomp and identities."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,13 @@ from stat_cases import read_cases
 from statsmodels.stats.weightstats import ttost_paired
 
 from featurebench.stats import (
+    MIN_PAIRS,
+    Outperformance,
     corrected_resampled_t,
     correlated_t_posterior,
     narrow_interval,
     noninferiority,
+    outperformance,
     paired_t,
     tost,
 )
@@ -161,3 +167,62 @@ class TestPosterior:
             correlated_t_posterior([0.1, 0.2], rho=1, rope=0)
         with pytest.raises(ValueError, match="rope is -1"):
             correlated_t_posterior([0.1, 0.2], rho=0.2, rope=-1)
+
+
+class TestOutperformance:
+    """P(A > B) of Bouthillier et al. 2021, held against counting and the binomial law."""
+
+    def of_wins(self, wins: int, losses: int, ties: int = 0, **settings: Any) -> Outperformance:
+        second = np.full(wins + losses + ties, 0.5)
+        first = second + np.repeat([0.1, -0.1, 0.0], [wins, losses, ties])
+        return outperformance(first, second, **settings)
+
+    def test_is_the_share_of_pairs_won(self) -> None:
+        found = self.of_wins(7, 2, 1)
+        assert (found.p, found.n, found.n_tied) == (0.75, 10, 1)
+
+    @pytest.mark.parametrize(("wins", "losses"), [(9, 1), (8, 2), (6, 6), (20, 9), (22, 7)])
+    def test_interval_is_that_of_resampled_wins(self, wins: int, losses: int) -> None:
+        """Resampled wins are binomial, so the percentiles are those of that law."""
+        n = wins + losses
+        found = self.of_wins(wins, losses)
+        law = stats.binom(n, wins / n)
+        assert (found.ci_low * n, found.ci_high * n) == pytest.approx(
+            (law.ppf(0.025), law.ppf(0.975))
+        )
+
+    def test_where_one_arm_wins_all_the_end_is_the_exact_one(self) -> None:
+        exact = stats.binomtest(10, 10).proportion_ci(0.95, "exact")
+        won, lost = self.of_wins(10, 0), self.of_wins(0, 10)
+        assert (won.p, won.ci_high, lost.p, lost.ci_low) == (1, 1, 0, 0)
+        assert won.ci_low == pytest.approx(exact.low)
+        assert lost.ci_high == pytest.approx(1 - exact.low)
+
+    def test_means_something_from_three_quarters_on_with_an_interval_above_one_half(self) -> None:
+        assert self.of_wins(9, 1).meaningful
+        assert not self.of_wins(8, 2).meaningful  # its interval reaches one half
+        large = self.of_wins(70, 30)
+        assert large.ci_low > 0.5
+        assert not large.meaningful
+
+    def test_fewer_pairs_give_nothing(self) -> None:
+        found = self.of_wins(MIN_PAIRS - 1, 0)
+        assert math.isnan(found.p)
+        assert math.isnan(found.ci_low)
+        assert not found.meaningful
+        assert found.n == MIN_PAIRS - 1
+
+    def test_follows_the_direction_of_the_metric_and_leaves_out_the_undefined(self) -> None:
+        first = np.array([0.1] * 8 + [0.9] * 3 + [np.nan])
+        second = np.full(12, 0.5)
+        assert outperformance(first, second).p == pytest.approx(3 / 11)
+        found = outperformance(first, second, greater_is_better=False)
+        assert found.p == pytest.approx(8 / 11)
+        assert found.n == 11
+
+    def test_float_noise_is_a_tie(self) -> None:
+        assert outperformance([0.1 + 0.2] * 10, [0.3] * 10).n_tied == 10
+
+    def test_refuses_scores_that_are_no_pairs(self) -> None:
+        with pytest.raises(ValueError, match="one of each per pair"):
+            outperformance([0.1, 0.2], [0.1])

@@ -20,6 +20,7 @@ from featurebench.stats import (
     friedman,
     holm,
     nemenyi_critical_difference,
+    signed_rank_posterior,
     wilcoxon_holm,
     wilcoxon_signed_rank,
 )
@@ -176,6 +177,75 @@ def test_only_zeros_are_no_evidence() -> None:
     found = wilcoxon_signed_rank([0.0, 1e-13, 0.0])
     assert math.isnan(found.p_value)
     assert (found.r_plus, found.r_minus, found.n_zero) == (3, 3, 3)
+
+
+# baycomp 1.0.3, SignedRankTest(x, y, rope, nsamples=200000, random_state=0).probs(), prior 0.5, on
+# columns of table 6 of Demsar 2006 in units of 1/10000, so that ties with the rope are exact.
+BAYCOMP = [
+    ("C4.5", "C4.5+m", 0, (0.00096, 0.0, 0.99904)),
+    ("C4.5", "C4.5+m", 50, (0.000025, 0.04354, 0.956435)),
+    ("C4.5", "C4.5+m", 100, (0.0, 0.330205, 0.669795)),
+    ("C4.5", "C4.5+m", 200, (0.0, 0.889945, 0.110055)),
+    ("C4.5", "C4.5+cf", 0, (0.42002, 0.0, 0.57998)),
+    ("C4.5", "C4.5+cf", 50, (0.38584, 0.1139, 0.50026)),
+    ("C4.5", "C4.5+cf", 100, (0.088065, 0.743965, 0.16797)),
+    ("C4.5", "C4.5+cf", 200, (0.003295, 0.983655, 0.01305)),
+    ("C4.5+cf", "C4.5+m+cf", 50, (0.00311, 0.03469, 0.9622)),
+    ("C4.5+cf", "C4.5+m+cf", 100, (0.000785, 0.21912, 0.780095)),
+]
+
+
+def columns_of_demsar(*names: str) -> list[Floats]:
+    inputs = read_cases()["friedman_demsar"]["inputs"]
+    scores = np.array(inputs["scores"])
+    return [scores[:, inputs["methods"].index(name)] for name in names]
+
+
+@pytest.mark.parametrize(("x", "y", "rope", "expected"), BAYCOMP)
+def test_posterior_of_signed_ranks_is_that_of_baycomp(
+    x: str, y: str, rope: int, expected: tuple[float, float, float]
+) -> None:
+    first, second = columns_of_demsar(x, y)
+    found = signed_rank_posterior(second - first, rope=rope / 10_000, n_samples=100_000)
+    assert found.n == 14
+    # Four Monte Carlo standard errors of the difference of both estimates.
+    error = 4 * np.sqrt(0.25 * (1 / 100_000 + 1 / 200_000))
+    assert (found.left, found.rope, found.right) == pytest.approx(expected, abs=error)
+
+
+@pytest.mark.parametrize("rope", [0.0, 0.01])
+def test_posterior_of_signed_ranks_may_change_sides(rope: float) -> None:
+    first, second = columns_of_demsar("C4.5", "C4.5+cf")
+    one, other = (
+        signed_rank_posterior(d, rope=rope, n_samples=20_000)
+        for d in (second - first, first - second)
+    )
+    assert (one.left, one.rope, one.right) == pytest.approx((other.right, other.rope, other.left))
+    assert one.left + one.rope + one.right == pytest.approx(1)
+    assert one == signed_rank_posterior(second - first, rope=rope, n_samples=20_000)
+
+
+def test_posterior_of_one_data_set_follows_from_the_prior_alone() -> None:
+    """By hand: with one difference d beyond twice the rope, all pairs but (0, 0) lie above it.
+
+    The data set's weight v is Beta(1, 1/2), of survival function sqrt(1 - v), and the share above
+    is 1 - (1 - v)^2, which is the larger one where v > 1 - sqrt(1/2).
+    """
+    found = signed_rank_posterior([0.05], rope=0.01, n_samples=200_000)
+    assert found.left == 0
+    v = 1 - math.sqrt(0.5)
+    assert found.right == pytest.approx(math.sqrt(1 - v), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("differences", "rope", "told"),
+    [([], 0.01, "shape"), ([0.1, np.nan], 0.01, "1 undefined"), ([0.1], -0.01, "rope is -0.01")],
+)
+def test_posterior_of_signed_ranks_refuses(
+    differences: list[float], rope: float, told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        signed_rank_posterior(differences, rope=rope)
 
 
 def test_pairs_are_adjusted_together() -> None:
