@@ -170,7 +170,7 @@ def test_failure_is_a_row_until_the_arm_succeeds(tmp_path: Path) -> None:
 
 
 def test_patients_and_slides_of_a_table_are_codes() -> None:
-    names = {"patients": list("aabbcc"), "slides": list("xxyyzz")}
+    names: dict[str, Any] = {"patients": list("aabbcc"), "slides": list("xxyyzz")}
     about: dict[str, Any] = {
         "y_true": np.zeros(6, np.int64),
         "test_fold": np.zeros((2, 6), np.int16),
@@ -181,7 +181,7 @@ def test_patients_and_slides_of_a_table_are_codes() -> None:
     assert table.slides is not None
     assert table.patients.tolist() == table.slides.tolist() == [0, 0, 1, 1, 2, 2]
     unknown = ResultsTable.of([make_run()], **about)
-    assert unknown.patients is unknown.slides is None
+    assert (unknown.patients, unknown.slides) == (None, None)
 
 
 def test_folder_name_keeps_to_safe_characters(tmp_path: Path) -> None:
