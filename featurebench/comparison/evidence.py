@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -177,8 +177,12 @@ def _training_factor(design: Design, n_repeats: int) -> float:
 def _of_units(
     design: Design, found: TestResult, shares: Floats, n_repeats: int, limits: tuple[float, float]
 ) -> Evidence:
-    """Make evidence of a test over units, with no more degrees of freedom than the rarest class."""
+    """Make evidence of a test over units, with no more degrees of freedom than the rarest class.
+
+    Tests of `featurebench.stats` are over patients by name; here they are over the design's units.
+    """
     margin, alpha = limits
+    found = replace(found, name=found.name.replace("over patients", f"over {design.unit}"))
     corrected = adjusted(
         found,
         alpha=alpha,

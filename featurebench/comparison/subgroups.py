@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurebench.comparison.arms import estimate, evaluate_repeat
+from featurebench.comparison.arms import BY_CLASS, estimate, evaluate_repeat
 from featurebench.comparison.model import Subgroup
 from featurebench.errors import ConfigError
 from featurebench.stats import Resamples
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from featurebench.tiles import TileManifest
 
     Flags = npt.NDArray[np.bool_]
-    Floats = npt.NDArray[np.float64]
     Values = npt.NDArray[Any]
 
 CLASS = "class"
@@ -49,10 +48,14 @@ class _Group:
     inside: Flags
     kept: npt.NDArray[np.intp]
     resamples: Resamples
-    shares: Floats
+    units: npt.NDArray[np.int64]
     n_tiles: int
-    n_units: int
     n_classes: int
+
+    @property
+    def n_units(self) -> int:
+        """Independent units of the group."""
+        return len(self.units)
 
 
 def subgroup_columns(
@@ -188,9 +191,8 @@ def _group(design: Design, column: str, value: str, inside: Flags) -> _Group:
         inside,
         kept,
         Resamples(shared.weights[kept], len(left_out)),
-        design.shares(by_class=column != CLASS, inside=inside)[units],
+        units,
         int(np.sum(inside & (design.test_fold[0] >= 0))),
-        len(units),
         len(np.unique(design.y_true[inside])),
     )
 
@@ -215,7 +217,9 @@ def _score(design: Design, run: RunResult, group: _Group, metric: str, alpha: fl
         group.resamples,
         table[:, group.kept[group.kept < n_rows]],
         name,
-        shares=group.shares,
+        shares=design.shares(by_class=metric in BY_CLASS and not of_class, inside=group.inside)[
+            group.units
+        ],
         n_classes=run.y_prob.shape[2],
         alpha=alpha,
     )

@@ -295,7 +295,7 @@ def _could_show(comparison: Comparison, contrast: Contrast) -> str:
     if low is None or high is None or not 0 < comparison.margin < contrast.detectable:
         return f"{text}."
     return (
-        f"{text}; showing one of {_margin(comparison)}, or non-inferiority within it, would take "
+        f"{text}; showing one of {_margin(comparison)}, or ruling it out, would take "
         f"{wording.between(low, high)} patients."
     )
 

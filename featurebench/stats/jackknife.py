@@ -13,10 +13,6 @@ Floats = npt.NDArray[np.float64]
 JACKKNIFE_T = "t over patients, jackknife error"
 # A statistic that moves by less was not moved.
 _ROUNDING = 1e-12
-# As far from its limits as this a value still has a logit.
-_EDGE = 1e-9
-# The logarithm of the largest factor that an end is away.
-_MOST = 700.0
 
 
 def jackknife_se(without: npt.ArrayLike) -> float:
@@ -97,8 +93,9 @@ def bounded_interval(
 
     With :math:`\ell` the logit of where the value lies between its limits, and se its standard
     error there (delta method), the ends are those of :math:`\ell \pm t_{1-\alpha/2,\,df}\,se`,
-    taken back. They never lie beyond a limit, and near one the farther end lies farther off. With
-    an infinite upper limit the logarithm takes the place of the logit.
+    taken back. They never lie beyond a limit, and near one the farther end lies farther off; a
+    value within one standard error of a limit is taken to lie at that distance, since at the limit
+    it has no logit. With an infinite upper limit the logarithm takes the place of the logit.
 
     Parameters
     ----------
@@ -130,14 +127,14 @@ def bounded_interval(
     low, high = limits
     if not (se > 0 and df > 0 and np.isfinite(value)):
         return float("nan"), float("nan")
-    half = float(stdtrit(df, 1 - alpha / 2)) * se
+    quantile = float(stdtrit(df, 1 - alpha / 2))
     if np.isinf(high):
-        above = max(value - low, _EDGE)
-        step = min(half / above, _MOST)
-        ends = low + above * np.exp(np.array([-step, step]))
+        above = max(value - low, se)
+        ends = low + above * np.exp(quantile * se / above * np.array([-1.0, 1.0]))
     else:
         width = high - low
-        place = float(np.clip((value - low) / width, _EDGE, 1 - _EDGE))
-        step = half / width / (place * (1 - place))
+        error = min(se / width, 0.5)
+        place = float(np.clip((value - low) / width, error, 1 - error))
+        step = quantile * error / (place * (1 - place))
         ends = low + width * expit(logit(place) + np.array([-step, step]))
-    return float(ends[0]), float(ends[1])
+    return min(float(ends[0]), value), max(float(ends[1]), value)

@@ -17,10 +17,11 @@ from sklearn import metrics as skm
 from statsmodels.stats.multitest import multipletests
 
 from featurebench.comparison import Comparison, Contrast, compare
-from featurebench.comparison.arms import mean_over_repeats, sample_scores
+from featurebench.comparison.arms import mean_over_repeats
 from featurebench.comparison.contrasts import Declared, contrast_arms
 from featurebench.comparison.design import Design
-from featurebench.metrics import METRICS
+from featurebench.metrics import METRICS, weighted_metric
+from featurebench.stats import patient_df
 
 OPPOSITE = {
     "better": "worse",
@@ -146,28 +147,54 @@ def _difference(results: ResultsTable, rows: npt.NDArray[np.intp], score: Any) -
     )
 
 
-def test_difference_and_interval_by_repeating_the_tiles_of_drawn_patients(
-    results: ResultsTable,
-) -> None:
-    contrast = _contrast(compare(results, metric="kappa", n_boot=200), "a+full")
-    design = Design.of(results, n_boot=200, seed=0)
+def test_kappa_is_tested_by_leaving_each_patient_out(results: ResultsTable) -> None:
+    contrast = _contrast(compare(results, metric="kappa", n_boot=20), "a+full")
     assert results.patients is not None
-    differences = [
-        _difference(
-            results,
-            np.repeat(np.arange(len(results.y_true)), weights[results.patients]),
-            skm.cohen_kappa_score,
-        )
-        for weights in design.resamples.weights
+    everyone = np.arange(len(results.y_true))
+    value = _difference(results, everyone, skm.cohen_kappa_score)
+    without = [
+        _difference(results, everyone[results.patients != patient], skm.cohen_kappa_score)
+        for patient in range(25)
     ]
-    widened = design.resamples.widened(differences)
-    expected = design.resamples.interval(widened, df=design.n_units - 1)
-    assert contrast.difference == pytest.approx(expected.value)
-    assert (contrast.ci_low, contrast.ci_high) == pytest.approx(
-        (expected.ci_low, expected.ci_high), abs=1e-9
+    error = np.sqrt(24 / 25 * np.sum((without - np.mean(without)) ** 2))
+    found = contrast.by_patients
+    assert (found.difference, found.se) == pytest.approx((value, error))
+    assert found.test == "t over patients, jackknife error"
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(value / error), found.df))
+
+
+def test_average_precision_by_repeating_the_tiles_of_drawn_patients(results: ResultsTable) -> None:
+    contrast = _contrast(compare(results, metric="average_precision", n_boot=60), "a+full")
+    design = Design.of(results, n_boot=60, seed=0)
+    a, b = _run(results, "a+full"), _run(results, "a+logistic")
+    assert results.patients is not None
+    values = []
+    for weights in design.resamples.weights:
+        by_repeat = []
+        for r, folds in enumerate(results.test_fold[:2]):
+            by_fold = []
+            for fold in range(4):
+                rows = np.repeat(everyone := np.arange(len(folds)), weights[results.patients])
+                rows = rows[folds[rows] == fold]
+                if len(set(results.y_true[rows])) == len(results.classes):
+                    first, second = (
+                        skm.average_precision_score(
+                            np.eye(len(results.classes))[results.y_true[rows]],
+                            run.y_prob[r, rows],
+                        )
+                        for run in (a, b)
+                    )
+                    by_fold.append(first - second)
+            by_repeat += [np.mean(by_fold)] if by_fold else []
+        values.append(np.mean(by_repeat) if by_repeat else np.nan)
+    df = contrast.by_patients
+    expected = design.resamples.interval(
+        np.array(values), df=patient_df(design.shares(by_class=True))
     )
-    assert contrast.interval == "BCa bootstrap over patients"
-    assert contrast.by_patients.se == pytest.approx(np.std(widened[-200:], ddof=1))
+    assert len(everyone) == len(results.y_true)
+    assert df.difference == pytest.approx(expected.value)
+    assert (df.ci_low, df.ci_high) == pytest.approx((expected.ci_low, expected.ci_high), abs=1e-9)
+    assert df.test == "BCa bootstrap over patients"
 
 
 def test_accuracy_is_tested_by_the_means_of_patients(results: ResultsTable) -> None:
@@ -180,9 +207,11 @@ def test_accuracy_is_tested_by_the_means_of_patients(results: ResultsTable) -> N
     expected = stats.ttest_1samp(means, 0)
     low, high = expected.confidence_interval(0.95)
     assert contrast.by_patients.p_value == pytest.approx(expected.pvalue)
-    assert (contrast.difference, contrast.ci_low, contrast.ci_high) == pytest.approx(
+    found = contrast.by_patients
+    assert (found.difference, found.ci_low, found.ci_high) == pytest.approx(
         (np.mean(means), low, high)
     )
+    assert contrast.ci_low == min(low, contrast.by_folds.ci_low)
     narrow = expected.confidence_interval(0.90)
     assert (contrast.by_patients.narrow_low, contrast.by_patients.narrow_high) == pytest.approx(
         narrow
@@ -213,9 +242,20 @@ def test_balanced_accuracy_of_uneven_patients_has_the_right_estimate_and_error()
     )
     assert contrast.difference == pytest.approx(expected)
     design = Design.of(results, n_boot=4000, seed=0)
-    samples = [mean_over_repeats(sample_scores(design, run, "balanced_accuracy")) for run in (a, b)]
-    bootstrap = np.std((samples[0] - samples[1])[-4000:], ddof=1)
+    samples = [_resampled(design, run, "balanced_accuracy") for run in (a, b)]
+    bootstrap = np.nanstd(samples[0] - samples[1], ddof=1)
     assert contrast.by_patients.se == pytest.approx(bootstrap, rel=0.12)
+
+
+def _resampled(design: Design, run: RunResult, metric: str) -> npt.NDArray[np.float64]:
+    """Mean over the repeats in every bootstrap resample."""
+    found = [
+        design.resamples.evaluate(
+            weighted_metric(metric, design.y_true, y_prob, design.clusters, folds)
+        )
+        for y_prob, folds in zip(run.y_prob, design.test_fold, strict=True)
+    ]
+    return mean_over_repeats(np.stack(found))[-design.resamples.n_boot :]
 
 
 def test_auc_over_patients_agrees_with_their_bootstrap() -> None:
@@ -224,9 +264,8 @@ def test_auc_over_patients_agrees_with_their_bootstrap() -> None:
     )
     contrast = compare(results, metric="roc_auc", n_boot=20).contrasts[0]
     design = Design.of(results, n_boot=4000, seed=0)
-    samples = [mean_over_repeats(sample_scores(design, run, "roc_auc")) for run in results.runs]
-    assert contrast.difference == pytest.approx(samples[1][0] - samples[0][0])
-    bootstrap = np.std((samples[1] - samples[0])[-4000:], ddof=1)
+    samples = [_resampled(design, run, "roc_auc") for run in results.runs]
+    bootstrap = np.nanstd(samples[1] - samples[0], ddof=1)
     assert contrast.by_patients.se == pytest.approx(bootstrap, rel=0.15)
 
 
@@ -235,9 +274,8 @@ def test_auc_of_three_classes_agrees_with_the_bootstrap() -> None:
     results = draw_results([arm("a"), arm("b", "finetune", 1.6)], cohort)
     contrast = compare(results, metric="roc_auc", n_boot=20).contrasts[0]
     design = Design.of(results, n_boot=4000, seed=0)
-    samples = [mean_over_repeats(sample_scores(design, run, "roc_auc")) for run in results.runs]
-    assert contrast.difference == pytest.approx(samples[1][0] - samples[0][0])
-    bootstrap = np.std((samples[1] - samples[0])[-4000:], ddof=1)
+    samples = [_resampled(design, run, "roc_auc") for run in results.runs]
+    bootstrap = np.nanstd(samples[1] - samples[0], ddof=1)
     assert contrast.by_patients.se == pytest.approx(bootstrap, rel=0.15)
 
 
@@ -273,11 +311,14 @@ def test_a_claim_needs_the_larger_p_value_and_enough_patients(comparison: Compar
     assert contrast.rule == "both tests"
     assert contrast.p_value == max(by_folds.p_value, by_patients.p_value)
     reach = [
-        (stats.t.ppf(0.975, each.df) + stats.t.ppf(0.8, each.df)) * each.se
+        (stats.t.ppf(0.975, each.df) + stats.t.ppf(0.9, each.df)) * each.se
         for each in (by_folds, by_patients)
     ]
     assert contrast.detectable == pytest.approx(max(reach))
-    assert contrast.n_needed == int(np.ceil(25 * (max(reach) / 0.01) ** 2))
+    middle = 25 * (max(reach) / 0.01) ** 2
+    assert contrast.n_needed_low is not None
+    assert contrast.n_needed_high is not None
+    assert contrast.n_needed_low < middle < contrast.n_needed_high
     assert contrast.p_worse + contrast.p_practical + contrast.p_better == pytest.approx(1)
 
 

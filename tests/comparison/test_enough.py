@@ -54,7 +54,7 @@ def test_without_a_floor_the_sentence_says_that_it_was_not_declared() -> None:
         "margin of 1 pp; whether that is good enough was not declared (give compare.floor)"
     )
     equal = make_comparison(make_contrast(outcome="equivalent"), floor=None)
-    assert "fine-tuning is equivalent to the frozen probe within the margin of 1 pp; whether" in (
+    assert "the frozen probe is equivalent to fine-tuning within the margin of 1 pp; whether" in (
         _first_sentence(equal)
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from comparison_cases import Cohort, arm, draw_results
@@ -14,6 +15,7 @@ from featurebench.comparison import compare
 from featurebench.comparison.design import Design
 from featurebench.comparison.subgroups import MAX_GROUPS, subgroup_columns, subgroup_scores
 from featurebench.errors import ConfigError
+from featurebench.stats import bounded_interval, patient_df
 from featurebench.tiles import TileManifest
 
 if TYPE_CHECKING:
@@ -88,22 +90,28 @@ def test_ranked_metrics_stay_within_folds() -> None:
     assert value == pytest.approx(np.mean(by_repeat))
 
 
-def test_interval_is_that_of_repeating_the_patients_tiles() -> None:
+def test_interval_is_that_of_leaving_out_the_groups_own_patients() -> None:
     results, design = draw(n_patients=16)
     sites = sites_of(results)
     inside = np.flatnonzero(sites == "s1")
     group = one(subgroup_scores(design, results.runs, "accuracy", {"site": sites}), "site", "s1")
-    resampled = []
-    for weights in design.resamples.weights:
-        rows = np.repeat(inside, weights[design.clusters[inside]])
-        right = [np.mean(p[rows].argmax(axis=1) == results.y_true[rows]) for p in
-                 results.runs[0].y_prob] if len(rows) else [np.nan]  # fmt: skip
-        resampled.append(np.mean(right))
-    widened = design.resamples.widened(np.array(resampled))
-    n_units = len(np.unique(design.clusters[inside]))
-    expected = design.resamples.interval(widened, df=n_units - 1)
-    assert group.estimate.ci_low == pytest.approx(expected.ci_low)
-    assert group.estimate.ci_high == pytest.approx(expected.ci_high)
+    assert results.patients is not None
+
+    def score(rows: npt.NDArray[np.intp]) -> float:
+        calls = results.runs[0].y_prob[:, rows].argmax(axis=2)
+        return float(np.mean(calls == results.y_true[rows]))
+
+    members = np.unique(results.patients[inside])
+    without = [score(inside[results.patients[inside] != patient]) for patient in members]
+    n, value = len(members), score(inside)
+    squared = (n - 1) / n * np.sum((without - np.mean(without)) ** 2)
+    sizes = np.bincount(results.patients[inside])[members]
+    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    squared += (value - 0.5) ** 2 / (effective + 1) ** 2
+    shares = (sizes / sizes.sum())[:, None]
+    low, high = bounded_interval(value, np.sqrt(squared), df=patient_df(shares), limits=(0, 1))
+    assert group.estimate.value == pytest.approx(value)
+    assert (group.estimate.ci_low, group.estimate.ci_high) == pytest.approx((low, high))
 
 
 def test_small_and_one_sided_groups_carry_a_warning() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from comparison_cases import Cohort, arm, draw_results
 
 from featurebench.comparison.design import Design
@@ -78,8 +79,8 @@ def make_contrast(
         "outcome": "not resolved",
         "relevance": "open",
         "detectable": 0.051,
-        "n_needed_low": 943,
-        "n_needed_high": 943,
+        "n_needed_low": 600,
+        "n_needed_high": 4_100,
         "p_patient_better": 0.5,
         "n_repeats": 3,
         "n_folds": 5,
@@ -103,7 +104,7 @@ def make_arm(
         "metrics": values,
         "patient_metrics": {},
         "undefined_folds": dict.fromkeys(METRICS, 0),
-        "confusion": None,
+        "confusion": np.zeros((2, 2), dtype=np.int64),
         "cost": cost,
         "extraction_cost": Cost(),
         "n_repeats": 3,
