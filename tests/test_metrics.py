@@ -22,6 +22,7 @@ from featurebench.metrics import (
     RANKED,
     arm_value,
     confusion_matrix,
+    fold_values,
     patient_level,
     patient_rows,
     probability_bins,
@@ -248,6 +249,20 @@ class TestFolds:
             expected = by_sklearn(name, self.y_true[inside], self.y_prob[repeat, inside])
             assert value == pytest.approx(expected)
             assert n_test == 20
+
+    @pytest.mark.parametrize("n_tiles", range(2, 60))
+    @pytest.mark.parametrize("by_patient", [False, True])
+    def test_all_called_one_class_correlates_with_nothing(
+        self, n_tiles: int, by_patient: bool
+    ) -> None:
+        """Weights that are no whole numbers add up with rounding errors."""
+        y_true = np.arange(n_tiles) % 9
+        y_prob = np.tile(np.eye(9)[0], (n_tiles, 1))
+        patients = np.arange(n_tiles) // 3 if by_patient else None
+        fold = np.zeros(n_tiles, dtype=np.int64)
+        values = fold_values(("mcc", "kappa"), y_true, y_prob, fold, patients=patients)
+        assert values["mcc"] == [0.0]
+        assert values["kappa"] == pytest.approx([0.0], abs=1e-12)
 
     def test_arm_that_ran_on_the_first_repeats_of_the_plan(self) -> None:
         rows = score_folds(self.y_true, self.y_prob[:1], self.test_fold)

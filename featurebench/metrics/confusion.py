@@ -59,9 +59,9 @@ def mcc(tables: Floats) -> Floats:
     NaN, as Cohen's kappa, if all tiles are of one class and predicted as such.
     """
     n, chance = _totals(tables)
-    spread = [n**2 - (tables.sum(axis=axis) ** 2).sum(axis=-1) for axis in (-1, -2)]
+    spread = [np.sqrt(_spread(tables.sum(axis=axis))) for axis in (-1, -2)]
     covariance = n * _hits(tables).sum(axis=-1) - chance
-    value = ratio(covariance, np.sqrt(spread[0]) * np.sqrt(spread[1]), otherwise=0.0)
+    value = ratio(covariance, spread[0] * spread[1], otherwise=0.0)
     return np.where(chance < n**2, value, np.nan)
 
 
@@ -88,6 +88,12 @@ def _totals(tables: Floats) -> tuple[Floats, Floats]:
     """Count the tiles; add up true times predicted ones over the classes."""
     chance = (tables.sum(axis=-1) * tables.sum(axis=-2)).sum(axis=-1)
     return tables.sum(axis=(-2, -1)), chance
+
+
+def _spread(margins: Floats) -> Floats:
+    """Square of the total less the squares of the classes; exactly 0 where there is one class."""
+    others = margins.sum(axis=-1, keepdims=True) - margins
+    return np.asarray((margins * others).sum(axis=-1))
 
 
 def _macro(tables: Floats, numerator: Floats, denominator: Floats) -> Floats:

@@ -170,7 +170,8 @@ def fold_values(
         rows = np.flatnonzero(folds == one)
         places = number(members[rows])[1]
         kernel = weighted_metrics(names, codes[rows], probs[rows], places, np.zeros(len(rows), int))
-        found.append(kernel(1 / np.bincount(places)[None]))
+        weights = np.ones(1) if patients is None else 1 / np.bincount(places)
+        found.append(kernel(weights[None]))
     return {name: np.array([values[name][0] for values in found]) for name in names}
 
 
