@@ -81,7 +81,8 @@ def _about_weights(design: Design) -> list[str]:
     if design.weights == "patients":
         return [
             f"Every patient counts the same in scores and tests: {sizes}. Calibration, net "
-            "benefit, confusion tables and the choice on inner folds count tiles."
+            "benefit, operating points, confusion tables and the choice on inner folds count "
+            "tiles."
         ]
     return [
         f"Every tile counts the same in scores and tests, so large patients count most: {sizes}."

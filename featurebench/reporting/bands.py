@@ -28,15 +28,20 @@ RECALL_GRID = np.linspace(0.0, 1.0, 51)
 _LEVELS = 256
 # A recall that equals a point of the grid must not miss it by rounding.
 _ROUNDING = 1e-9
+_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
 class _Tested:
-    """The tiles of one fold, from the highest score to the lowest, ties sharing a level."""
+    """The tiles of one fold, from the highest score to the lowest, ties sharing a level.
+
+    ``counts`` is what each tile counts.
+    """
 
     level: Ints
     positive: Flags
     clusters: Ints
+    counts: Floats
     n_levels: int
 
 
@@ -49,7 +54,7 @@ def mean_curves(
     and averaged vertically: sensitivity at each false positive rate, precision at each recall,
     over the folds of a repeat in which both sides occur, then over repeats. Between two thresholds
     an ROC curve is a straight line, precision is that of the next one (as average precision has
-    it).
+    it). Tiles count as they do in scores.
 
     Parameters
     ----------
@@ -116,18 +121,8 @@ def _fold_curves(
     of: int,
     weights: Floats | None,
 ) -> dict[Kind, Floats]:
-    tested = _ranked(score, design.y_true[rows] == of, design.clusters[rows], weights is not None)
-    if weights is None:
-        shape = tested.n_levels
-        sides = [
-            np.bincount(tested.level[side], minlength=shape)[:, None].astype(np.float64)
-            for side in (tested.positive, ~tested.positive)
-        ]
-    else:
-        units, members = np.unique(tested.clusters, return_inverse=True)
-        columns = np.ascontiguousarray(weights[:, units].T)
-        sides = [_tally(tested, members, side, len(units)) @ columns
-                 for side in (tested.positive, ~tested.positive)]  # fmt: skip
+    tested = _ranked(design, score, rows, of, coarse=weights is not None)
+    sides = (_tally(tested, side, weights) for side in (tested.positive, ~tested.positive))
     hits, alarms = (np.cumsum(side, axis=0) for side in sides)
     undefined = (hits[-1] == 0) | (alarms[-1] == 0)
     curves: dict[Kind, Floats] = {"roc": _roc(hits, alarms), "pr": _precision(hits, alarms)}
@@ -137,31 +132,45 @@ def _fold_curves(
 
 
 def _ranked(
-    score: npt.NDArray[np.float32], positive: Flags, clusters: Ints, coarse: bool
+    design: Design,
+    score: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.intp],
+    of: int,
+    *,
+    coarse: bool,
 ) -> _Tested:
     order = np.argsort(-score)
-    sorted_score = score[order]
+    sorted_score, sorted_rows = score[order], rows[order]
     starts = np.concatenate([[True], np.diff(sorted_score) != 0])
     level = np.cumsum(starts) - 1
     if coarse and level[-1] >= _LEVELS:
         # Levels hold about equally many tiles; those of one score stay together.
         first = np.flatnonzero(starts)[level]
         level = np.unique(first * _LEVELS // len(score), return_inverse=True)[1]
-    return _Tested(level, positive[order], clusters[order], int(level[-1]) + 1)
+    return _Tested(
+        level,
+        design.y_true[sorted_rows] == of,
+        design.clusters[sorted_rows],
+        design.tile_weights[sorted_rows],
+        int(level[-1]) + 1,
+    )
 
 
-def _tally(tested: _Tested, members: Ints, side: Flags, n_units: int) -> Floats:
-    """Count one side's tiles by level and unit."""
-    places = tested.level[side] * n_units + members[side]
-    counts = np.bincount(places, minlength=tested.n_levels * n_units)
-    return counts.reshape(tested.n_levels, n_units).astype(np.float64)
+def _tally(tested: _Tested, side: Flags, weights: Floats | None) -> Floats:
+    """Count a side by level, shape (n_levels, n_resamples); one column without weights."""
+    level, counts, n_levels = tested.level[side], tested.counts[side], tested.n_levels
+    if weights is None:
+        return np.bincount(level, counts, n_levels)[:, None].astype(np.float64)
+    units, members = np.unique(tested.clusters, return_inverse=True)
+    cells = np.bincount(level * len(units) + members[side], counts, n_levels * len(units))
+    return np.asarray(cells.reshape(n_levels, -1) @ np.ascontiguousarray(weights[:, units].T))
 
 
 def _roc(hits: Floats, alarms: Floats) -> Floats:
     """Return sensitivity at the grid's false positive rates, shape (n_resamples, n_grid)."""
     zero = np.zeros((1, hits.shape[1]))
     tpr, fpr = (
-        np.concatenate([zero, side / np.maximum(side[-1], 1.0)]).T for side in (hits, alarms)
+        np.concatenate([zero, side / np.maximum(side[-1], _TINY)]).T for side in (hits, alarms)
     )
     last = _search(fpr, FPR_GRID, side="right") - 1
     following = np.minimum(last + 1, fpr.shape[1] - 1)
@@ -175,8 +184,8 @@ def _roc(hits: Floats, alarms: Floats) -> Floats:
 
 def _precision(hits: Floats, alarms: Floats) -> Floats:
     """Return precision at the grid's recalls, shape (n_resamples, n_grid)."""
-    recall = (hits / np.maximum(hits[-1], 1.0)).T
-    precision = (hits / np.maximum(hits + alarms, np.finfo(np.float64).tiny)).T
+    recall = (hits / np.maximum(hits[-1], _TINY)).T
+    precision = (hits / np.maximum(hits + alarms, _TINY)).T
     # The smallest step counts as recall above 0, where there is some.
     wanted = np.maximum(RECALL_GRID, _ROUNDING * 2) - _ROUNDING
     first = np.minimum(_search(recall, wanted, side="left"), recall.shape[1] - 1)

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from featurebench.reporting import formats
 from featurebench.reporting.checklist_items import ITEMS, SOURCES
+from featurebench.reporting.forest import tests_of
 from featurebench.reporting.limits import given_side
 
 Summary = Mapping[str, Any]
 State = Literal["answered", "in part", "open"]
 Answer = tuple[State, str]
 
+STATES: tuple[State, ...] = ("answered", "in part", "open")
 OPEN: Answer = ("open", "")
 _NAMED = 4
 
@@ -39,17 +41,9 @@ def checklist_section(summary: Summary) -> dict[str, Any]:
         state, text = answers.get(item.answer, OPEN)
         row = {"checklist": item.checklist, "item": item.number, "topic": item.topic}
         rows.append(row | {"state": state, "answer": text})
-    counts: dict[str, Counter[str]] = {name: Counter() for name in SOURCES}
-    for row in rows:
-        counts[row["checklist"]][row["state"]] += 1
-    return {
-        "rows": rows,
-        "counts": {
-            name: {state: found[state] for state in ("answered", "in part", "open")}
-            for name, found in counts.items()
-        },
-        "sources": dict(SOURCES),
-    }
+    found = Counter((row["checklist"], row["state"]) for row in rows)
+    counts = {name: {state: found[name, state] for state in STATES} for name in SOURCES}
+    return {"rows": rows, "counts": counts, "sources": dict(SOURCES)}
 
 
 def checklist_sentence(section: Mapping[str, Any]) -> str:
@@ -214,13 +208,13 @@ def _measures(s: Summary) -> Answer:
 
 def _statistics(s: Summary) -> Answer:
     level = formats.percent(1 - s["metric"]["alpha"])
-    tests = list(
-        dict.fromkeys(c[by]["test"] for c in s["comparisons"] for by in ("by_patients", "by_folds"))
-    )
-    if not tests:
-        return "answered", f"{level} bootstrap intervals over {s['unit']}; nothing was compared."
-    text = f"{level} intervals; {_listed(tests)}; a claim needs every test that its rule asks for; "
-    return "answered", _capital(f"{text}Holm for all but the primary contrast.")
+    contrasts = s["comparisons"]
+    if not contrasts:
+        over = _listed(s["interval_units"])
+        return "answered", f"{level} intervals over {over}; nothing was compared."
+    tests = dict.fromkeys(c[by]["test"] for c in contrasts for by in tests_of([c]))
+    text = f"{level} intervals; {_listed(list(tests))}; a claim needs every test that its rule asks"
+    return "answered", f"{text} for; Holm for all but the primary contrast."
 
 
 def _clusters(s: Summary) -> Answer:

@@ -177,7 +177,8 @@ def _bands(
             is not None
         ]
         if found:
-            prevalence = float(np.mean(design.y_true[rows] == of))
+            is_of = design.y_true[rows] == of
+            prevalence = float(np.average(is_of, weights=design.tile_weights[rows]))
             panels.append({"of": classes[of], "prevalence": prevalence, "arms": found})
     if not panels:
         return None

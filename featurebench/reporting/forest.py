@@ -1,4 +1,4 @@
-"""Differences from the reference as marks in a table's rows: both intervals, zero, the margin."""
+"""Differences from the reference as marks in a table's rows: every test, zero, the margin."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 Contrast = Mapping[str, Any]
 START, STOP = 1.5, 98.5
 MIDDLE = "50%"
-# The two tests stand one above the other, so that neither hides the other's interval.
-ABOVE, BELOW = -5, 6
+# The tests stand one above the other, so that none hides another's interval.
+PLACES = {"by_patients": -5, "by_folds": 6, "by_sites": 13}
 # How an outcome is drawn: in a colour and filled, filled, or hollow where nothing was shown.
 TONES = {"better": "better", "worse": "worse", "not resolved": "open", "not claimed": "open"}
 
@@ -33,10 +33,21 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class Forest:
-    """Rows from the best arm to the worst, and the axis below them."""
+    """Rows from the best arm to the worst, the axis below them, and the tests as of `tests_of`."""
 
     rows: tuple[ForestRow, ...]
     axis: Markup
+    tests: Mapping[str, str]
+
+
+def tests_of(contrasts: Sequence[Contrast]) -> dict[str, str]:
+    """Return what the tests to be shown are over, by their field of a contrast.
+
+    The test over sites is shown where a claim asks for it.
+    """
+    units = {"by_patients": contrasts[0]["by_patients"]["unit"], "by_folds": "folds"}
+    asked = any(c["rule"] == "folds, patients and sites" for c in contrasts)
+    return units | ({"by_sites": "sites"} if asked else {})
 
 
 def forest_of(summary: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> Forest | None:
@@ -48,26 +59,28 @@ def forest_of(summary: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> 
     metric = summary["metric"]
     shown = [c for name, c in contrasts.items() if name not in baselines]
     scale = forest_scale(shown or list(contrasts.values()), metric["margin"])
+    tests = tests_of(list(contrasts.values()))
     rows = [
         ForestRow(arm, (c := contrasts.get(arm["id"])), row_plot(c, scale, metric))
         for arm in arms
         if arm["id"] in contrasts or arm["id"] == summary["reference"]
     ]
-    return Forest(tuple(rows), difference_axis(scale, metric["name"], better_sign(summary)))
+    return Forest(tuple(rows), difference_axis(scale, metric["name"], better_sign(summary)), tests)
 
 
 def forest_scale(contrasts: Sequence[Contrast], margin: float) -> Scale:
     """Return a scale that holds zero, the margin and the intervals over patients.
 
-    Intervals over folds may widen it by half on either side: with few folds they can be so wide
-    that nothing else could be read, and are cut off instead.
+    Those of other tests may widen it by half on either side: with few folds or sites they can be
+    so wide that nothing else could be read, and are cut off instead.
     """
-    ends = [x for c in contrasts for x in (c["difference"], c["ci_low"], c["ci_high"])]
+    ends = [x for c in contrasts for x in (c["difference"], *_ends(c["by_patients"]))]
     low, high = padded([*(x for x in ends if x is not None), -1.6 * margin, 1.6 * margin, 0.0])
     room = (high - low) / 2
-    folds = [x for c in contrasts for x in _ends(c["by_folds"]) if x is not None]
-    low = min([low, *(max(x, low - room) for x in folds)])
-    high = max([high, *(min(x, high + room) for x in folds)])
+    others = [c[test] for c in contrasts for test in tests_of([c]) if test != "by_patients"]
+    wide = [x for evidence in others for x in _ends(evidence) if x is not None]
+    low = min([low, *(max(x, low - room) for x in wide)])
+    high = max([high, *(min(x, high + room) for x in wide)])
     return Scale(low, high, START, STOP)
 
 
@@ -76,11 +89,15 @@ def row_plot(contrast: Contrast | None, scale: Scale, metric: Mapping[str, Any])
     parts = _ground(scale, metric["margin"], formats.factor_of(metric["name"]))
     if contrast is None:
         return stretched(*parts, class_="reference")
-    parts += [
-        *interval_marks(contrast["by_folds"], scale, y=BELOW, class_="by-folds"),
-        *_patients_marks(contrast, scale),
-    ]
+    # Patients last, whose point is the largest.
+    for test in reversed(tests_of([contrast])):
+        parts += interval_marks(contrast[test], scale, y=PLACES[test], class_=class_of(test))
     return stretched(*parts, class_=tone(contrast["outcome"]))
+
+
+def class_of(test: str) -> str:
+    """Return the style of a test's marks."""
+    return test.replace("_", "-")
 
 
 def tone(outcome: str) -> str:
@@ -97,11 +114,6 @@ def interval_marks(
         *_line(low, high, scale, y, class_),
         *_point(evidence["difference"], scale, y, class_),
     ]
-
-
-def _patients_marks(contrast: Contrast, scale: Scale) -> list[Markup]:
-    marks = {key: contrast[key] for key in ("difference", "ci_low", "ci_high")}
-    return interval_marks(marks, scale, y=ABOVE, class_="by-patients")
 
 
 def _ends(evidence: Mapping[str, Any]) -> tuple[float | None, float | None]:
@@ -172,29 +184,17 @@ def difference_axis(scale: Scale, metric: str, better: int) -> Markup:
 def primary_plots(
     contrast: Contrast, scale: Scale, metric: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return one row for each of the two tests, with its marks and its numbers."""
-    patients, folds = contrast["by_patients"], contrast["by_folds"]
-    shown = {
-        **patients,
-        **{key: contrast[key] for key in ("difference", "ci_low", "ci_high")},
-    }
-    rows = (
-        (patients["unit"], shown, patients, "by-patients"),
-        (folds["unit"], folds, folds, "by-folds"),
-    )
+    """Return one row for each of the tests, with its marks and its numbers."""
     factor = formats.factor_of(metric["name"])
     return [
         {
             "unit": unit,
-            "evidence": evidence,
-            "test": test["test"],
-            "p_value": test["p_value"],
-            "n": test["n"],
+            "evidence": contrast[test],
             "plot": stretched(
                 *_ground(scale, metric["margin"], factor),
-                *interval_marks(evidence, scale, y=0, class_=class_),
+                *interval_marks(contrast[test], scale, y=0, class_=class_of(test)),
                 class_=tone(contrast["outcome"]),
             ),
         }
-        for unit, evidence, test, class_ in rows
+        for test, unit in tests_of([contrast]).items()
     ]

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featurebench.comparison.arms import RESAMPLED
 from featurebench.reporting import formats
+from featurebench.reporting.forest import tests_of
 from featurebench.reporting.ranking import ranked_arms
 
 Summary = Mapping[str, Any]
@@ -74,16 +76,19 @@ def latex_arms(summary: Summary) -> str:
             cells.append(_score(arm["patient_metrics"], metric["name"]))
         rows.append([*cells, escape(formats.seconds(arm["cost"]["wall_s"]))])
     head = ["Arm", "Per tile", *(["Per patient"] if of_patients else []), "Time"]
+    units = summary["interval_units"]
+    over = " and over ".join(units[:1] if metric["name"] in RESAMPLED else units)
     caption = (
         f"{metric['label']} of every arm with {_level(summary)} confidence intervals over "
-        f"{summary['unit']}; {_design(summary)}. Time: wall clock of all repeats, embedding "
+        f"{over}{' (per patient: over patients)' if of_patients and over != units[0] else ''}; "
+        f"{_design(summary)}. Time: wall clock of all repeats, embedding "
         "included."
     )
     return _table(summary, "arms", caption, head, rows)
 
 
 def latex_differences(summary: Summary) -> str:
-    """Return a ``table`` of every arm minus the reference by both tests, with the outcome.
+    """Return a ``table`` of every arm minus the reference by every test, with the outcome.
 
     Parameters
     ----------
@@ -92,29 +97,22 @@ def latex_differences(summary: Summary) -> str:
     """
     metric = summary["metric"]
     labels = {arm["id"]: arm["label"] for arm in summary["arms"]}
+    tests = tests_of(summary["comparisons"])
     rows = []
     for c in summary["comparisons"]:
         name = escape(labels.get(c["arm_a"], c["arm_a"]))
-        shown = {"difference": c["difference"], "ci_low": c["ci_low"], "ci_high": c["ci_high"]}
-        rows.append(
-            [
-                f"{name} (primary)" if c["primary"] else name,
-                _change(shown, metric["name"]),
-                _p(c["by_patients"]["p_value"]),
-                _change(c["by_folds"], metric["name"]),
-                _p(c["by_folds"]["p_value"]),
-                _p(c["p_adjusted"]),
-                escape(c["outcome"]),
-            ]
-        )
-    over = f"Over {summary['unit']}"
-    head = ["Arm", over, "$p$", "Over folds", "$p$", "$p$ (claim)", "Outcome"]
+        cells = [f"{name} (primary)" if c["primary"] else name]
+        for test in tests:
+            cells += [_change(c[test], metric["name"]), _p(c[test]["p_value"])]
+        rows.append([*cells, _p(c["p_adjusted"]), escape(c["outcome"])])
+    columns = [title for unit in tests.values() for title in (f"Over {unit}", "$p$")]
+    head = ["Arm", *columns, "$p$ (claim)", "Outcome"]
     unit = f" ({metric['unit']})" if metric["unit"] else ""
     reference = labels.get(summary["reference"], summary["reference"])
     caption = (
         f"Differences in {formats.metric_phrase(metric['name'])}{unit} from {reference} with "
         f"{_level(summary)} confidence intervals; {_design(summary)}. "
-        f"{formats.margin(metric).capitalize()}. $p$ (claim): the larger of the "
+        f"{formats.margin(metric).capitalize()}. $p$ (claim): the largest of the "
         "tests that a claim asks for, adjusted by Holm's method except for the primary contrast."
     )
     if summary.get("barred"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from featurebench.comparison.rates import rule_sentence
 from featurebench.reporting.formats import counted, magnitude, metric_phrase
 from featurebench.reporting.operating import operating_limits
 
@@ -104,6 +105,8 @@ def _on_differences(summary: Mapping[str, Any]) -> Iterator[str]:
         yield "Differences are shown as they were measured; none of them supports a claim."
     if contrasts and summary["metric"]["margin"]:
         yield _on_margin(summary)
+    if contrasts:
+        yield rule_sentence()
 
 
 def _on_margin(summary: Mapping[str, Any]) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from featurebench.reporting import formats
 from featurebench.reporting.answer import split_verdict
 from featurebench.reporting.checklist import checklist_sentence
+from featurebench.reporting.forest import tests_of
 from featurebench.reporting.glossary import words_in
 from featurebench.reporting.ledger import cost_columns
 from featurebench.reporting.operating import MEASURES
-from featurebench.reporting.ranking import in_order, ranked_arms, repeats_note
+from featurebench.reporting.ranking import in_order, ranked_arms, repeats_note, weights_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         _verdict(summary["verdict"]),
         f"{plain(_setup(summary))} ([{GLOSSARY}](#{GLOSSARY.lower()}))",
         _arms_table(summary),
-        plain(repeats_note(summary)),
+        plain(f"{weights_note(summary)} {repeats_note(summary)}"),
         _bullets(summary.get("choices") or []),
         *_differences(summary),
         *_titled("Read with care", summary["caveats"]),
@@ -179,32 +180,33 @@ def _ends(estimate: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def _differences(summary: Mapping[str, Any]) -> list[str]:
-    """Lay out both tests of every contrast, and what they show."""
+    """Lay out the tests of every contrast, and what they show."""
     if not summary["comparisons"]:
         return []
+    tests = tests_of(summary["comparisons"])
     labels = {arm["id"]: arm["label"] for arm in summary["arms"]}
     rows = [
         [
             plain(labels.get(c["arm_a"], c["arm_a"])) + (" (primary)" if c["primary"] else ""),
-            formats.difference(c["difference"], c["ci_low"], c["ci_high"], c["metric"]),
-            _over_folds(c["by_folds"], c["metric"]),
+            *(_by_test(c[test], c["metric"]) for test in tests),
             plain(formats.p_value(c["p_adjusted"])),
             plain(c["outcome"]),
         ]
         for c in summary["comparisons"]
     ]
     reference = plain(labels.get(summary["reference"], summary["reference"]))
-    head = [f"Difference from {reference}", f"Over {summary['unit']}", "Over folds", "p", "Outcome"]
+    over = [f"Over {unit}" for unit in tests.values()]
+    head = [f"Difference from {reference}", *over, "p", "Outcome"]
     metric = summary["metric"]
     note = (
-        f"In {formats.metric_phrase(metric['name'])}, {formats.margin(metric)}. p: the larger of "
+        f"In {formats.metric_phrase(metric['name'])}, {formats.margin(metric)}. p: the largest of "
         "the tests that a claim asks for, by Holm for all but the primary contrast."
     )
     wins = (summary.get("repeat_wins") or {"sentences": []})["sentences"]
     return [_table(head, rows), plain(note), plain(" ".join(wins))]
 
 
-def _over_folds(found: Mapping[str, Any], metric: str) -> str:
+def _by_test(found: Mapping[str, Any], metric: str) -> str:
     return formats.difference(found["difference"], found["ci_low"], found["ci_high"], metric)
 
 

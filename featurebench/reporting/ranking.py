@@ -48,6 +48,19 @@ def repeats_note(summary: Summary) -> str:
     )
 
 
+def weights_note(summary: Summary) -> str:
+    """Say what counts the same in every score, and what the patients are worth by their tiles."""
+    note = (
+        "Every patient counts the same, with any number of tiles"
+        if summary["weights"] == "patients"
+        else "Every tile counts the same"
+    )
+    n_effective = summary["n_effective"]
+    if n_effective is None:
+        return f"{note}."
+    return f"{note}; by their tiles, patients are worth {n_effective:.0f} of equal size (Kish)."
+
+
 def better_sign(summary: Summary) -> int:
     """Return 1 where a larger value of the declared metric is better, else -1."""
     return 1 if summary["metric"]["greater_is_better"] else -1

@@ -24,7 +24,7 @@ from featurebench.reporting.latex import latex_files
 from featurebench.reporting.ledger import cost_columns
 from featurebench.reporting.markdown import markdown
 from featurebench.reporting.operating import MEASURES
-from featurebench.reporting.ranking import in_order, ranked_arms, repeats_note
+from featurebench.reporting.ranking import in_order, ranked_arms, repeats_note, weights_note
 from featurebench.reporting.svg_files import svg_files
 from featurebench.reporting.tables import (
     arms_csv,
@@ -110,6 +110,7 @@ def render_html(summary: Mapping[str, Any]) -> str:
         "arms": ranked_arms(summary),
         "ledger": cost_columns(ranked_arms(summary)),
         "repeats_note": repeats_note(summary),
+        "weights_note": weights_note(summary),
         "labels": {arm["id"]: arm["label"] for arm in summary["arms"]},
         "figures": figures(summary),
         "evidence": evidence_figures(summary),

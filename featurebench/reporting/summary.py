@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurebench.comparison import add_selected
+from featurebench.comparison.barred import FEWEST_UNITS
 from featurebench.comparison.selection import describe_choice
 from featurebench.comparison.verdict import add_turning
 from featurebench.metrics import GREATER_IS_BETTER
@@ -30,12 +31,12 @@ from featurebench.reporting.seeds import seeds_section
 from featurebench.reporting.turning import turn_in_verdict
 
 if TYPE_CHECKING:
-    from featurebench.comparison import ArmSummary, Comparison, Contrast
+    from featurebench.comparison import ArmSummary, Comparison
     from featurebench.results import LearningCurve, ResultsTable, RunResult
     from featurebench.splits import SplitPlan
     from featurebench.tiles import TileManifest
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Json = dict[str, Any] | list[Any] | str | int | float | None
 
 
@@ -108,6 +109,9 @@ def summarize(
         "others": list(comparison.others),
         "barred": list(comparison.barred),
         "unit": _unit(comparison, results),
+        "weights": comparison.weights,
+        "n_effective": comparison.n_effective,
+        "interval_units": _interval_units(comparison, results),
         "caveats": [*comparison.caveats, *([of_sizes] if of_sizes else [])],
         "metric": _metric(comparison),
         "reference": comparison.reference,
@@ -115,7 +119,7 @@ def summarize(
         "data": data,
         "plan": plan_section(plan, manifest),
         "arms": _arms(comparison, results, stored_bytes or {}),
-        "comparisons": [_contrast(contrast) for contrast in comparison.contrasts],
+        "comparisons": [asdict(contrast) for contrast in comparison.contrasts],
         "failures": [asdict(failure) for failure in results.failures],
         "settings": dict(settings),
         "protocol": protocol,
@@ -219,13 +223,13 @@ def _unit(comparison: Comparison, results: ResultsTable) -> str:
     return "tiles" if results.patients is None else "patients"
 
 
-def _contrast(contrast: Contrast) -> dict[str, Any]:
-    """Give a contrast whose tests are named by what they are over."""
-    found, unit = asdict(contrast), contrast.by_patients.unit
-    over = f"over {unit}"
-    found["interval"] = contrast.interval.replace("over patients", over)
-    found["by_patients"]["test"] = contrast.by_patients.test.replace("over patients", over)
-    return found
+def _interval_units(comparison: Comparison, results: ResultsTable) -> list[str]:
+    """Name what intervals of scores are over: sites too, where there are enough for a claim."""
+    unit = _unit(comparison, results)
+    if results.sites is None or unit != "patients":
+        return [unit]
+    n_sites = len(np.unique(results.sites[(results.test_fold >= 0).any(axis=0)]))
+    return [unit, *(["sites"] if n_sites >= FEWEST_UNITS else [])]
 
 
 def _arms(

@@ -110,7 +110,11 @@ def _row_figures(summary: Summary, charts: Mapping[str, Any]) -> Iterator[tuple[
             if row.contrast is not None
         ]
         band = "; band: the margin" if metric["margin"] else ""
-        note = f"Thick: over {summary['unit']}; thin: over folds{band}."
+        sites = "; dashed: over sites" if "by_sites" in charts["forest"].tests else ""
+        note = (
+            f"Thick: over {summary['unit']}; thin: over folds{sites}{band}. Numbers: the interval "
+            "that holds those of all tests that a claim asks for."
+        )
         yield "differences", _rows(title, rows, charts["forest"].axis, note)
     for name, title in (("folds", "in every fold"), ("seeds", "with every seed")):
         strips = charts[name]

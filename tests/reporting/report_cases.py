@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from featurebench.comparison import compare
 from featurebench.comparison.model import (
     ArmSummary,
     Comparison,
@@ -157,6 +158,14 @@ def draw_case(
     return ReportCase(
         comparison, results, manifest, plan, settings, provenance, [dict(b) for b in bad_tiles]
     )
+
+
+def with_sites(case: ReportCase) -> ReportCase:
+    """Record the sites of the tiles, and compare the arms as a run does."""
+    names = case.manifest.table["site"].to_numpy(dtype=str)
+    sites = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    results = replace(case.results, sites=sites)
+    return replace(case, results=results, comparison=compare(results, margin=0.01, n_boot=50))
 
 
 def with_full_ledger(case: ReportCase) -> ReportCase:
@@ -384,16 +393,16 @@ def contrast_drawn(
         metric="balanced_accuracy",
         primary=primary,
         difference=gap,
-        ci_low=gap - half,
-        ci_high=gap + half,
-        interval="t over patients",
+        ci_low=gap - 1.3 * half,
+        ci_high=gap + 1.3 * half,
+        interval=f"{by_folds.test} and {by_patients.test}",
         by_folds=by_folds,
         by_patients=by_patients,
         permutation_p=p / 2,
         p_worse=0.7 if gap < -0.01 else 0.1,
         p_practical=0.2,
         p_better=0.7 if gap > 0.01 else 0.1,
-        rule="both tests" if n_repeats > 1 else "patients alone",
+        rule="both tests",
         p_value=p,
         p_adjusted=p_adjusted,
         outcome=outcome_drawn(gap, half, p_adjusted),
@@ -412,7 +421,7 @@ def contrast_drawn(
 def evidence_drawn(unit: Any, gap: float, half: float, p: float, *, n: int) -> Evidence:
     """Draw what one test says: an interval of that half-width, a narrower one inside."""
     is_known = not np.isnan(p)
-    test = "corrected resampled t-test over folds" if unit == "folds" else "t-test over patients"
+    test = "corrected resampled t-test over folds" if unit == "folds" else f"t-test over {unit}"
     return Evidence(
         test=test,
         unit=unit,

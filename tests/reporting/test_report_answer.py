@@ -1,4 +1,4 @@
-"""The first figure says what the primary contrast says: both tests, the posterior, the price."""
+"""The first figure says what the primary contrast says: its tests, the posterior, the price."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def contrast(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     made = {
         "arm_a": "net+full", "arm_b": "net+logistic", "metric": "accuracy", "primary": True,
-        "difference": 0.021, "ci_low": 0.011, "ci_high": 0.031, "outcome": "better",
+        "difference": 0.02, "ci_low": -0.01, "ci_high": 0.03, "outcome": "better",
         "by_patients": test, "by_folds": test | {"unit": "folds", "ci_low": -0.01},
         "p_worse": 0.02, "p_practical": 0.18, "p_better": 0.8, "rule": "both tests",
-        "cost_ratio": 41.3, "detectable": 0.0234, "n_needed_low": 620, "n_needed_high": 5_300, "p_patient_better": 0.625,
-        "n_repeats": 3,
+        "cost_ratio": 41.3, "detectable": 0.0234, "n_needed_low": 620, "n_needed_high": 5_300,
+        "p_patient_better": 0.625, "n_repeats": 3,
     }  # fmt: skip
     return made | changes
 
@@ -44,14 +44,25 @@ def test_no_primary_contrast_no_figure() -> None:
     assert primary_of(summary(contrast(primary=False))) is None
 
 
-def test_both_tests_have_a_row_with_their_own_numbers() -> None:
+def test_tests_have_a_row_with_their_own_numbers() -> None:
     found = primary_of(summary(contrast()))
     assert found is not None
     patients, folds = found["tests"]
     assert (patients["unit"], folds["unit"]) == ("patients", "folds")
-    # The estimate over patients is the contrast's own, with the interval that is reported.
-    assert patients["evidence"]["ci_low"] == 0.011
+    assert patients["evidence"]["ci_low"] == 0.01
     assert folds["evidence"]["ci_low"] == -0.01
+
+
+def test_sites_have_a_row_where_a_claim_asks_for_them() -> None:
+    sites = contrast()["by_patients"] | {"unit": "sites", "ci_low": -0.02}
+    for rule, units in (
+        ("folds, patients and sites", ["patients", "folds", "sites"]),
+        ("both tests", ["patients", "folds"]),
+    ):
+        found = primary_of(summary(contrast(by_sites=sites, rule=rule)))
+        assert found is not None
+        assert [test["unit"] for test in found["tests"]] == units
+        assert (found["tests"][-1]["evidence"]["ci_low"] == -0.02) == ("sites" in units)
 
 
 def test_posterior_follows_the_axis_and_fills_the_bar() -> None:
@@ -89,7 +100,7 @@ def test_facts_are_cost_power_and_patients() -> None:
     assert made["Cost"]["value"] == "41×"
     assert "for 3 common repeats, embedding included" in made["Cost"]["note"]
     assert made["Could be found"]["value"] == "2.3 pp"
-    assert made["Patients needed"]["value"] == "1\u202f240"
+    assert made["Patients needed"]["value"] == "600 to 5\u202f000"
     assert "difference of 1 pp" in made["Patients needed"]["note"]
     assert made["Patients needed"]["note"].endswith("here 40")
     assert made["Better for"]["value"] == "62 %"

@@ -18,6 +18,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from featurebench.comparison.arms import sample_scores
 from featurebench.comparison.design import Design
 from featurebench.reporting import bands, curves
 from featurebench.reporting.bands import FPR_GRID, RECALL_GRID, mean_curves
@@ -109,6 +110,20 @@ def test_areas_are_the_scores_within_folds(case: ReportCase, design: Design) -> 
     assert np.trapezoid(found["roc"]["y"], found["roc"]["x"]) == pytest.approx(auc, abs=0.01)
     precision = np.mean([average_precision_score(y, score) for y, score in parts])
     assert np.mean(found["pr"]["y"][1:]) == pytest.approx(precision, abs=0.01)
+
+
+@pytest.mark.parametrize("weights", ["tiles", "patients"])
+def test_areas_are_the_scores_as_tiles_are_weighed(case: ReportCase, weights: Any) -> None:
+    design = Design.of(case.results, n_boot=25, seed=1, weights=weights)
+    run = case.results.runs[-1]
+    found = mean_curves(design, run, 1)
+    assert found is not None
+    score = np.nanmean(sample_scores(design, run, "roc_auc")[:, 0])
+    area = np.trapezoid(found["roc"]["y"], found["roc"]["x"])
+    # The two ways of weighing differ by 0.001 here.
+    assert area == pytest.approx(score, abs=5e-4)
+    low, high = (np.trapezoid(found["roc"][end], found["roc"]["x"]) for end in ("low", "high"))
+    assert low < area < high
 
 
 def test_coarse_levels_change_a_band_hardly(

@@ -367,7 +367,7 @@ class TestMarkdown:
         assert "no external cohort" in text
         assert summary["plan"]["id"] in text
         report, _, glossary = text.partition("\n## Glossary\n")
-        assert len(report.splitlines()) < 70
+        assert len(report.splitlines()) < 75
         assert len(glossary.splitlines()) < 30
 
     def test_tables_have_as_many_cells_in_every_line(self, summary: dict[str, Any]) -> None:

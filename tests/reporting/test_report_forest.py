@@ -39,9 +39,10 @@ def contrast(
         "arm_a": name,
         "arm_b": "ref",
         "outcome": outcome,
+        "rule": "both tests",
         "by_folds": evidence(value, wide),
-        "by_patients": evidence(value, HALF),
-        **evidence(value, HALF),
+        "by_patients": evidence(value, HALF) | {"unit": "patients"},
+        **evidence(value, max(HALF, wide)),
     }
 
 
@@ -89,6 +90,19 @@ class TestForest:
         root = parse(drawn(*CONTRASTS).rows[0].plot)
         shifts = {g.attrib["transform"] for g in root.iter("g") if "transform" in g.attrib}
         assert len(shifts) == 2
+
+    def test_sites_are_drawn_where_a_claim_asks_for_them(self) -> None:
+        asked = contrast("a", 0.03) | {"by_sites": evidence(0.03, 0.03)}
+        assert not with_class(parse(drawn(asked).rows[0].plot), "by-sites")
+        asked["rule"] = "folds, patients and sites"
+        found = drawn(asked)
+        assert found.tests == {"by_patients": "patients", "by_folds": "folds", "by_sites": "sites"}
+        root, scale = parse(found.rows[0].plot), forest_scale([asked], 0.01)
+        (line,) = with_class(root, "whisker", "by-sites")
+        ends = percent(line, "x1"), percent(line, "x2")
+        assert ends == pytest.approx((scale(0.0), scale(0.06)), abs=0.01)
+        shifts = {g.attrib["transform"] for g in root.iter("g") if "transform" in g.attrib}
+        assert len(shifts) == 3
 
     def test_band_spans_the_margin_around_zero_in_every_row(self) -> None:
         scale = forest_scale(CONTRASTS, 0.01)

@@ -9,7 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report_cases import draw_case
+from report_cases import draw_case, with_sites
 
 from featurebench.reporting.latex import escape, latex_arms, latex_differences, latex_files
 
@@ -74,11 +74,22 @@ def test_differences_have_both_tests(summary: dict[str, Any]) -> None:
     assert first["primary"]
     assert "(primary)" in rows[1][0]
     over_patients, over_folds = rows[1][1], rows[1][3]
-    for cell, ends in ((over_patients, first), (over_folds, first["by_folds"])):
+    for cell, test in ((over_patients, "by_patients"), (over_folds, "by_folds")):
         for key in ("ci_low", "ci_high"):
-            assert f"{abs(100 * ends[key]):.1f}" in cell
+            assert f"{abs(100 * first[test][key]):.1f}" in cell
     assert over_patients != over_folds
     assert first["outcome"] in rows[1][-1]
+
+
+def test_sites_have_columns_where_claims_ask_for_them(tmp_path: Path) -> None:
+    made = with_sites(draw_case(tmp_path, sites=8)).summary()
+    for table in latex_files(made).values():
+        check(table)
+    rows = rows_of(latex_differences(made))
+    assert [cell.strip() for cell in rows[0]][5:7] == ["Over sites", "$p$"]
+    sites = made["comparisons"][0]["by_sites"]
+    assert f"{abs(100 * sites['ci_low']):.1f}" in rows[1][5]
+    assert "over patients and over sites (per patient: over patients)" in latex_arms(made)
 
 
 def test_caption_tells_metric_folds_and_patients(summary: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""report.md as a pull request shows it: the answer first, both tests, what limits it, the files."""
+"""report.md as a pull request shows it: the answer first, all tests, what limits it, the files."""
 
 from __future__ import annotations
 
 import copy
+import html
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import pytest
 from report_cases import ReportCase, draw_case
 
 from featurebench.reporting.markdown import markdown
-from featurebench.reporting.ranking import repeats_note
+from featurebench.reporting.ranking import repeats_note, weights_note
 from featurebench.reporting.render import write_report
 
 if TYPE_CHECKING:
@@ -77,10 +78,20 @@ def test_differences_have_both_intervals(summary: dict[str, Any]) -> None:
     (line,) = (line for line in markdown(summary).splitlines() if "(primary)" in line)
     first = summary["comparisons"][0]
     cells = [cell.strip() for cell in line.split(" | ")]
-    assert f"{100 * first['ci_high']:+.1f}".replace("-", "−") in cells[1]
+    assert f"{100 * first['by_patients']['ci_high']:+.1f}".replace("-", "−") in cells[1]
     assert f"{100 * first['by_folds']['ci_high']:+.1f}".replace("-", "−") in cells[2]
     assert cells[1] != cells[2]
     assert cells[-1].rstrip(" |") == first["outcome"]
+
+
+def test_scores_say_what_counts_the_same(summary: dict[str, Any]) -> None:
+    assert "\n\nEvery tile counts the same.\n\n" in markdown(summary)
+    weighed = summary | {"weights": "patients", "n_effective": 12.4}
+    assert weights_note(weighed) == (
+        "Every patient counts the same, with any number of tiles; by their tiles, patients are "
+        "worth 12 of equal size (Kish)."
+    )
+    assert weights_note(weighed) in html.unescape(markdown(weighed).replace("\\", ""))
 
 
 def test_scores_of_unequal_repeats_say_of_how_many(summary: dict[str, Any]) -> None:

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_cases import INPUT, LITE, ReportCase, draw_case
+from report_cases import INPUT, LITE, ReportCase, draw_case, with_sites
 
 from featurebench.comparison import ArmSummary, Estimate, compare
+from featurebench.comparison.rates import rule_sentence
 from featurebench.reporting import cohort, summarize, write_report
 from featurebench.reporting.checklist import checklist_section
+from featurebench.reporting.glossary import read_text
 from featurebench.reporting.limits import limits_of
 from featurebench.reporting.render import render_html
 from featurebench.reporting.summary import arm_names, json_ready
@@ -336,6 +338,27 @@ def test_takes_what_compare_gives(case: ReportCase) -> None:
     assert made["caveats"] == list(comparison.caveats)
     assert len(made["comparisons"]) == 9
     assert is_plain(made)
+    assert made["weights"] == comparison.weights == "tiles"
+    assert made["n_effective"] == comparison.n_effective
+    assert made["interval_units"] == ["patients"]
+
+
+def test_sites_are_shown_where_claims_ask_for_them(tmp_path: Path) -> None:
+    made = with_sites(draw_case(tmp_path / "eight", sites=8)).summary()
+    assert made["interval_units"] == ["patients", "sites"]
+    first = made["comparisons"][0]
+    assert first["rule"] == "folds, patients and sites"
+    assert first["by_sites"]["test"] == "t over sites"
+    page = write_report(made, tmp_path / "report")
+    text = " ".join(read_text(page.read_text(encoding="utf-8")).split())
+    assert "t over sites" in text
+    assert "by the jackknife over patients and over sites (at patient level over patients)" in text
+    assert "Over folds | Over sites | p |" in (page.parent / "report.md").read_text("utf-8")
+    assert "by_sites_p_value" in (page.parent / "comparisons.csv").read_text("utf-8")
+    assert "dashed: over sites" in (page.parent / "figures/differences.svg").read_text("utf-8")
+    few = with_sites(draw_case(tmp_path / "three", sites=3)).summary()
+    assert few["interval_units"] == ["patients"]
+    assert "over sites" not in render_html(few | {"verdict": "", "caveats": [], "checklist": None})
 
 
 class TestArmNames:
@@ -415,6 +438,7 @@ class TestLimits:
         assert "differences are not resolved" in text
         assert "margin of 1 pp" in text
         assert "drawn by a program" not in text
+        assert summary["limits"].count(rule_sentence()) == 1
 
     def test_one_site_and_none(self, summary: dict[str, Any], anonymous: dict[str, Any]) -> None:
         assert any("No site is recorded" in limit for limit in anonymous["limits"])
@@ -488,6 +512,7 @@ class TestLimits:
         limits = limits_of(summary | {"arms": probes, "comparisons": []})
         assert "No fine-tuned network was compared." in limits
         assert not any("resolved" in limit or "margin" in limit for limit in limits)
+        assert rule_sentence() not in limits
 
     def test_one_open_difference_is_singular(self, summary: dict[str, Any]) -> None:
         contrast = summary["comparisons"][0] | {"outcome": "not resolved"}
