@@ -116,7 +116,7 @@ def _draw_sizes(scenario: Scenario, n_patients: int, rng: np.random.Generator) -
     if scenario.n_tiles is not None:
         return np.full(n_patients, scenario.n_tiles)
     drawn = np.exp(LOG_TILES + LOG_TILES_SD * rng.normal(size=n_patients))
-    return np.clip(np.rint(drawn), FEWEST_TILES, MOST_TILES).astype(np.int64)
+    return np.asarray(np.clip(np.rint(drawn), FEWEST_TILES, MOST_TILES), dtype=np.int64)
 
 
 def _mixed_labels(scenario: Scenario, patients: Ints, rng: np.random.Generator) -> Ints:

@@ -258,7 +258,7 @@ def evaluate_repeat(
     folds: npt.NDArray[np.int16],
 ) -> dict[str, Floats]:
     """Tile-level metrics of one repeat; see `sample_scores`."""
-    found = {}
+    found: dict[str, Floats] = {}
     for resampled in (False, True):
         chosen = [name for name in names if (name in RESAMPLED) == resampled]
         if chosen:
@@ -277,7 +277,7 @@ def _sample_repeat(
         return of_tiles, {}
     view = views[repeat]
     means = view.tiles.mean(run.y_prob[repeat][view.tested])
-    of_patients = {}
+    of_patients: dict[str, Floats] = {}
     for resampled in (False, True):
         names = [name for name in _ALL if (name in RESAMPLED) == resampled]
         rows = design.resamples if resampled else design.resamples.left_out

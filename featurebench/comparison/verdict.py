@@ -259,8 +259,8 @@ def _score(comparison: Comparison, arm: ArmSummary, n_repeats: int | None = None
     if name != metric:
         auc = wording.score(name, arm.metrics[name], comparison.alpha)
         text += f"; its {wording.label(name)} is {auc}"
-    value, whom = _chance(baseline, name)
-    chance = wording.plain(name, value) + wording.unit_of_score(name)
+    level, whom = _chance(baseline, name)
+    chance = wording.plain(name, level) + wording.unit_of_score(name)
     return f"{text}, {'' if learnt else 'not shown to be '}above the {chance} of {whom}."
 
 

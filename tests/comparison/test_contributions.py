@@ -73,7 +73,7 @@ def test_the_error_of_auc_is_that_of_leaving_each_patient_out(
         for patient in np.unique(results.patients)
     ]
     n = len(without)
-    error = np.sqrt((n - 1) / n * np.sum((without - np.mean(without)) ** 2))
+    error = np.sqrt((n - 1) * np.var(without))
     design = Design.of(results, n_boot=1, seed=0, weights="tiles")
     design = replace(design, weights="patients") if weights == "patients" else design
     declared = Declared("roc_auc", 0.01, 0.05, "b")
@@ -128,6 +128,7 @@ def test_patients_weigh_the_same_by_themselves_where_tiles_are_very_unequal() ->
         test_fold=results.test_fold[:, ~few],
     )
     design = Design.of(unequal, n_boot=1, seed=0, weights="auto")
+    assert unequal.patients is not None
     sizes = np.bincount(unequal.patients)
     sizes = sizes[sizes > 0]
     assert design.effective_members == pytest.approx(sizes.sum() ** 2 / (sizes**2).sum())

@@ -102,7 +102,7 @@ def test_interval_is_that_of_leaving_out_the_groups_own_patients() -> None:
         return float(np.mean(calls == results.y_true[rows]))
 
     members = np.unique(results.patients[inside])
-    without = [score(inside[results.patients[inside] != patient]) for patient in members]
+    without = np.array([score(inside[results.patients[inside] != patient]) for patient in members])
     n, value = len(members), score(inside)
     squared = (n - 1) / n * np.sum((without - np.mean(without)) ** 2)
     sizes = np.bincount(results.patients[inside])[members]
