@@ -83,6 +83,9 @@ def test_the_first_run_seals_what_claims_rest_on(folder: Path) -> None:
         "max_ece": None,
         "alpha": 0.05,
         "reference": None,
+        "weights": "auto",
+        "operating_point": None,
+        "prevalence": None,
         "plan": {
             "id": "p1", "folds": 3, "repeats": 2, "holdout": None, "given": None,
             "group": "patient_id", "seed": 0,
