@@ -52,8 +52,8 @@ def compare(
     The primary contrast is the best fine-tune against the best frozen probe, each chosen fold by
     fold on inner folds of its training side, never by a test score. Every score and difference is
     the mean over repeats of each repeat's value; predictions are never averaged over repeats. A
-    claim needs two tests, over folds and over patients, that agree; p-values of all contrasts but
-    the primary one are adjusted by Holm.
+    claim needs two tests, over folds and over patients, that agree, and one over sites where six
+    or more are known; p-values of all contrasts but the primary one are adjusted by Holm.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from across_cases import many
 from across_report_cases import summarized, three
-from report_cases import draw_case, with_full_ledger
+from report_cases import draw_case, with_full_ledger, with_sites
 
 from featurebench.reporting import write_report
 from featurebench.reporting.across import write_across
@@ -49,6 +49,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             folder / "b", classes=grades, repeats=1, failures=(failure,), bad_tiles=bad
         ),
         "anonymous": draw_case(folder / "c", patients=False, sites=0, repeats=1),
+        "sites": with_sites(draw_case(folder / "e", sites=8, repeats=3)),
     }
     return {
         name: write_report(case.summary(), folder / f"report-{name}")
@@ -101,7 +102,7 @@ def overflow(page: Any) -> int:
     return int(page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
 
 
-@pytest.mark.parametrize("name", ["two", "four", "anonymous", "full"])
+@pytest.mark.parametrize("name", ["two", "four", "anonymous", "full", "sites"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_page_never_scrolls_sideways(
     name: str, viewport: dict[str, int], visit: Any, reports: dict[str, Path]
@@ -116,6 +117,7 @@ def test_page_never_scrolls_sideways(
     [
         ("two", "light"),
         ("anonymous", "light"),
+        ("sites", "light"),
         *((name, scheme) for name in ("four", "full") for scheme in ("light", "dark")),
     ],
 )
