@@ -175,8 +175,8 @@ def estimate(
 
     The error is the jackknife's and, added to its square, what one more patient of each of the G
     classes at chance level would add to it, as Agresti and Coull add cases to a proportion: where
-    a class has few patients, they may all be easy ones by luck. With P_g the effective number of
-    the patients of class g, and \theta_0 the chance level,
+    a class has few patients, they may all be easy ones by luck. With P_g patients of class g, and
+    \theta_0 the chance level,
 
     .. math:: se^2 = se_{jack}^2 + \frac{(\theta - \theta_0)^2}{G^2} \sum_g (P_g + 1)^{-2}.
 
@@ -214,7 +214,7 @@ def estimate(
         return Estimate(found.value, float(low), float(high))
     values = mean_over_repeats(samples)
     value, se = float(values[0]), jackknife_se(values[1 : 1 + resamples.n_jackknife])
-    per_group = 1 / (1 / (shares**2).sum(axis=0) + 1) ** 2
+    per_group = 1 / ((shares > 0).sum(axis=0) + 1.0) ** 2
     distance = value - chance_level(metric, n_classes)
     se = float(np.sqrt(se**2 + distance**2 * per_group.sum() / len(per_group) ** 2))
     return Estimate(value, *bounded_interval(value, se, df=df, limits=limits, alpha=alpha))
@@ -222,24 +222,24 @@ def estimate(
 
 @dataclass(frozen=True)
 class _PatientView:
-    """The patients with one label of one repeat: truth, resampled unit and fold, shape (m,)."""
+    """The patients with one label of one repeat: truth, code and fold, shape (m,)."""
 
     tested: Ints
     tiles: PatientTiles
     y_true: Ints
-    units: Ints
+    members: Ints
     fold: npt.NDArray[np.int16]
 
     @classmethod
     def of(cls, design: Design, repeat: int) -> _PatientView:
         tested = design.rows(repeat)
-        tiles = PatientTiles.of(design.y_true[tested], design.clusters[tested])
+        tiles = PatientTiles.of(design.y_true[tested], design.members[tested])
         rows = tested[tiles.rows]
         return cls(
             tested,
             tiles,
             design.y_true[rows],
-            design.clusters[rows],
+            design.members[rows],
             design.test_fold[repeat, rows],
         )
 
@@ -280,10 +280,8 @@ def _sample_repeat(
     of_patients: dict[str, Floats] = {}
     for resampled in (False, True):
         names = [name for name in _ALL if (name in RESAMPLED) == resampled]
-        rows = design.resamples if resampled else design.resamples.left_out
-        of_patients |= rows.evaluate_all(
-            weighted_metrics(names, view.y_true, means, view.units, view.fold)
-        )
+        kernel = weighted_metrics(names, view.y_true, means, view.members, view.fold)
+        of_patients |= design.evaluate(kernel, resampled=resampled, weighed=False)
     return of_tiles, of_patients
 
 
@@ -334,7 +332,7 @@ def _patient_shares(design: Design, view: _PatientView, *, by_class: bool) -> Fl
     """Give each unit's share of the patients with one label, or of those of every class."""
     groups = view.y_true if by_class else np.zeros_like(view.y_true)
     n_groups = int(groups.max(initial=0)) + 1
-    cells = view.units * n_groups + groups
+    cells = design.unit_of_member[view.members] * n_groups + groups
     table = np.bincount(cells, minlength=design.n_units * n_groups).reshape(-1, n_groups)
     table = table[:, table.sum(axis=0) > 0]
     return np.asarray(table / table.sum(axis=0))

@@ -204,8 +204,19 @@ class Design:
         made: Made = self._made[key][1]
         return made
 
+    @cached_property
+    def unit_of_member(self) -> Ints:
+        """Unit of each tested patient, shape (n_members,)."""
+        unit = np.zeros(self.n_members, dtype=np.int64)
+        unit[self.members[self.tested]] = self.clusters[self.tested]
+        return unit
+
     def evaluate(
-        self, statistics: Callable[[Floats], Mapping[str, npt.ArrayLike]], *, resampled: bool
+        self,
+        statistics: Callable[[Floats], Mapping[str, npt.ArrayLike]],
+        *,
+        resampled: bool,
+        weighed: bool = True,
     ) -> dict[str, Floats]:
         """Apply statistics of patients' weights to the cohort, and without each unit.
 
@@ -215,6 +226,8 @@ class Design:
             Maps weights of the ``members``, shape (b, n_members), to b values by name.
         resampled
             Whether to apply them to the resamples as well.
+        weighed
+            Whether to weigh as ``weights`` says; else all that belongs to a patient counts 1.
 
         Returns
         -------
@@ -222,13 +235,11 @@ class Design:
             By name, shape (1 + n_jackknife,) or (1 + n_jackknife + n_boot,).
         """
         rows = self.resamples if resampled else self.resamples.left_out
-        plain = self.members is self.clusters and self.weights == "tiles"
-        if plain:
+        same = not weighed or self.weights == "tiles"
+        if same and self.members is self.clusters:
             return rows.evaluate_all(statistics)
-        unit = np.zeros(self.n_members, dtype=np.int64)
-        unit[self.members[self.tested]] = self.clusters[self.tested]
-        own = 1.0 if self.weights == "tiles" else self.member_tiles.max() / self.member_tiles
-        return rows.evaluate_all(lambda weights: statistics(weights[:, unit] * own))
+        own = np.ones(1) if same else self.member_tiles.max() / self.member_tiles
+        return rows.evaluate_all(lambda weights: statistics(weights[:, self.unit_of_member] * own))
 
     def rows(self, repeat: int) -> npt.NDArray[np.intp]:
         """Rows of the tiles tested in a repeat."""

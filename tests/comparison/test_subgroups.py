@@ -106,8 +106,7 @@ def test_interval_is_that_of_leaving_out_the_groups_own_patients() -> None:
     n, value = len(members), score(inside)
     squared = (n - 1) / n * np.sum((without - np.mean(without)) ** 2)
     sizes = np.bincount(results.patients[inside])[members]
-    effective = sizes.sum() ** 2 / (sizes**2).sum()
-    squared += (value - 0.5) ** 2 / (effective + 1) ** 2
+    squared += (value - 0.5) ** 2 / (n + 1) ** 2
     shares = (sizes / sizes.sum())[:, None]
     low, high = bounded_interval(value, np.sqrt(squared), df=patient_df(shares), limits=(0, 1))
     assert group.estimate.value == pytest.approx(value)
