@@ -76,7 +76,7 @@ def _about_weights(design: Design) -> list[str]:
         return []
     sizes = (
         f"patients have {fewest} to {wording.counted(most, 'tile')} each, by which "
-        f"{design.n_members} of them are worth {design.effective_members:.0f} of equal size (Kish)"
+        f"the {design.n_members} are worth {design.effective_members:.0f} of equal size (Kish)"
     )
     if design.weights == "patients":
         return [
