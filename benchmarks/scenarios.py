@@ -139,9 +139,10 @@ REAL = (
     replace(
         _UNEVEN,
         name="HN60",
-        told="as H60, both trainings noisy",
-        classes=(10, 22, 88),
+        told="one test set of 30:30 patients, both trainings noisy",
+        classes=(60, 60),
         holdout=True,
+        shift=(0.45, 0.45),
         training_noise=(0.5, 0.5),
     ),
     replace(
