@@ -108,12 +108,8 @@ def compare(
     design = Design.of(results, n_boot=n_boot, seed=seed, weights=weights)
     barred = bars(results, design)
     declared = Declared(metric, margin, alpha, _primary_arm(selections, chosen))
-    counts = {each.arm: each.chosen for each in selections if len(each.chosen) > 1}
     # First: it does all arms at once, and contrasts use what it computed.
-    arms = tuple(
-        replace(summary, chosen=counts.get(summary.arm, {}))
-        for summary in summarize_arms(design, table.runs, alpha=alpha)
-    )
+    arms = _summaries(design, table, selections, alpha)
     contrasts = contrast_arms(design, table.runs, chosen, declared, barred=bool(barred))
     if not margin:
         contrasts = tuple(_without_margin(contrast) for contrast in contrasts)
@@ -136,6 +132,24 @@ def compare(
         min_recall=min_recall,
         max_ece=max_ece,
     )
+    return _in_sentences(comparison, results, design, table)
+
+
+def _summaries(
+    design: Design, table: ResultsTable, selections: Sequence[Selection], alpha: float
+) -> tuple[ArmSummary, ...]:
+    """Summarize every arm; of one that was put together, with how often each was chosen."""
+    counts = {each.arm: each.chosen for each in selections if len(each.chosen) > 1}
+    return tuple(
+        replace(summary, chosen=counts.get(summary.arm, {}))
+        for summary in summarize_arms(design, table.runs, alpha=alpha)
+    )
+
+
+def _in_sentences(
+    comparison: Comparison, results: ResultsTable, design: Design, table: ResultsTable
+) -> Comparison:
+    """Add the verdict, its caveats and the sentences on all other arms."""
     worded = in_words(comparison)
     told = in_words(_on_common_repeats(design, table.runs, comparison))
     return replace(

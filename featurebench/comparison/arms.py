@@ -258,12 +258,34 @@ def evaluate_repeat(
     folds: npt.NDArray[np.int16],
 ) -> dict[str, Floats]:
     """Tile-level metrics of one repeat; see `sample_scores`."""
+    return _evaluate(
+        design,
+        names,
+        y_true=design.y_true,
+        y_prob=probabilities,
+        members=design.members,
+        folds=folds,
+        weighed=True,
+    )
+
+
+def _evaluate(
+    design: Design,
+    names: Sequence[str],
+    *,
+    y_true: Ints,
+    y_prob: npt.NDArray[np.floating],
+    members: Ints,
+    folds: npt.NDArray[np.int16],
+    weighed: bool,
+) -> dict[str, Floats]:
+    """Apply metrics to the cohort and without each unit; some of them to the resamples, too."""
     found: dict[str, Floats] = {}
     for resampled in (False, True):
         chosen = [name for name in names if (name in RESAMPLED) == resampled]
         if chosen:
-            kernel = weighted_metrics(chosen, design.y_true, probabilities, design.members, folds)
-            found |= design.evaluate(kernel, resampled=resampled)
+            kernel = weighted_metrics(chosen, y_true, y_prob, members, folds)
+            found |= design.evaluate(kernel, resampled=resampled, weighed=weighed)
     return {name: found[name] for name in names}
 
 
@@ -277,11 +299,15 @@ def _sample_repeat(
         return of_tiles, {}
     view = views[repeat]
     means = view.tiles.mean(run.y_prob[repeat][view.tested])
-    of_patients: dict[str, Floats] = {}
-    for resampled in (False, True):
-        names = [name for name in _ALL if (name in RESAMPLED) == resampled]
-        kernel = weighted_metrics(names, view.y_true, means, view.members, view.fold)
-        of_patients |= design.evaluate(kernel, resampled=resampled, weighed=False)
+    of_patients = _evaluate(
+        design,
+        _ALL,
+        y_true=view.y_true,
+        y_prob=means,
+        members=view.members,
+        folds=view.fold,
+        weighed=False,
+    )
     return of_tiles, of_patients
 
 

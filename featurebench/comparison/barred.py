@@ -20,10 +20,11 @@ _KINDS: dict[ArmKind, str] = {"probe": "frozen probe", "finetune": "fine-tuned n
 def bars(results: ResultsTable, design: Design) -> tuple[str, ...]:
     """Collect the reasons why nothing may be claimed, one sentence each; () where there is none.
 
-    They are of the kind that no test allows for: patients or slides on both sides of a fold, so
-    that scores are too high; too few patients, altogether or of one class, for any test over
-    patients; every arm of one kind failed, so that what was to be compared is not there.
-    Everything milder is a caveat.
+    They are of the kind that no test allows for: patients that are unknown; patients or slides on
+    both sides of a fold, so that scores are too high; one test set, which does not show how
+    training varies; too few patients, altogether or of one class, for any test over patients;
+    every arm of one kind failed, so that what was to be compared is not there. Everything milder
+    is a caveat.
 
     Parameters
     ----------

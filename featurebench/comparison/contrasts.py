@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from featurebench.comparison.design import Design
+    from featurebench.comparison.evidence import OverPatients
     from featurebench.comparison.model import Evidence, Outcome
     from featurebench.results import RunResult
 
@@ -89,17 +90,7 @@ def _contrast(
     by_folds = over_folds(
         differences, ratio=ratio, margin=margin, alpha=alpha, max_df=design.n_units - 1.0
     )
-    over = partial(
-        over_patients,
-        pair=(run, reference),
-        metric=metric,
-        n_repeats=n_repeats,
-        margin=margin,
-        alpha=alpha,
-    )
-    patients, by_sites = over(design), None
-    if design.by_sites is not None:
-        by_sites = over(design.by_sites).evidence
+    patients, by_sites = _over_units(design, (run, reference), declared, n_repeats)
     by_patients = patients.evidence
     rule = rule_of(n_repeats * design.n_folds, by_sites)
     tests = asked(rule, by_folds, by_patients, by_sites)
@@ -137,6 +128,21 @@ def _contrast(
         undefined_resamples=patients.undefined_resamples,
     )
     return contrast, claims
+
+
+def _over_units(
+    design: Design, pair: tuple[RunResult, RunResult], declared: Declared, n_repeats: int
+) -> tuple[OverPatients, Evidence | None]:
+    """Test over the units that folds keep together and, where they are known beside, over sites."""
+    over = partial(
+        over_patients,
+        pair=pair,
+        metric=declared.metric,
+        n_repeats=n_repeats,
+        margin=declared.margin,
+        alpha=declared.alpha,
+    )
+    return over(design), None if design.by_sites is None else over(design.by_sites).evidence
 
 
 def _outer(tests: Sequence[Evidence]) -> tuple[float, float]:

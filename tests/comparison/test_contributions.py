@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from comparison_cases import Cohort, arm, draw_results
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 PAIR = [arm("a"), arm("b", "finetune", 1.6)]
 
 
-def _thinned(results: ResultsTable, keep: int, seed: int = 1) -> ResultsTable:
-    """Keep some of the tiles, so that patients differ in their numbers."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(results.y_true))[:keep])
+def _take(results: ResultsTable, rows: npt.NDArray[np.intp]) -> ResultsTable:
+    """Keep these tiles, in this order and as often."""
     assert results.patients is not None
     return replace(
         results,
@@ -31,6 +31,13 @@ def _thinned(results: ResultsTable, keep: int, seed: int = 1) -> ResultsTable:
         tile_ids=results.tile_ids[rows],
         patients=results.patients[rows],
         test_fold=results.test_fold[:, rows],
+    )
+
+
+def _thinned(results: ResultsTable, keep: int, seed: int = 1) -> ResultsTable:
+    """Keep some of the tiles, so that patients differ in their numbers."""
+    return _take(
+        results, np.sort(np.random.default_rng(seed).permutation(len(results.y_true))[:keep])
     )
 
 
@@ -98,14 +105,7 @@ def test_patients_weigh_the_same_whatever_their_number_of_tiles() -> None:
     )
     assert found.difference == pytest.approx(b - a)
     doubled = np.repeat(np.arange(len(weights)), np.where(results.patients == 3, 5, 1))
-    again = replace(
-        results,
-        runs=tuple(replace(run, y_prob=run.y_prob[:, doubled]) for run in results.runs),
-        y_true=results.y_true[doubled],
-        tile_ids=results.tile_ids[doubled],
-        patients=results.patients[doubled],
-        test_fold=results.test_fold[:, doubled],
-    )
+    again = _take(results, doubled)
     design = Design.of(again, n_boot=1, seed=0, weights="patients")
     (same,) = contrast_arms(design, again.runs, again.runs[0], declared)
     assert same.difference == pytest.approx(found.difference)
@@ -119,14 +119,7 @@ def test_patients_weigh_the_same_by_themselves_where_tiles_are_very_unequal() ->
     assert Design.of(results, n_boot=1, seed=0, weights="auto").weights == "tiles"
     rng = np.random.default_rng(0)
     few = (results.patients >= 3) & (rng.random(len(results.y_true)) > 0.08)
-    unequal = replace(
-        results,
-        runs=tuple(replace(run, y_prob=run.y_prob[:, ~few]) for run in results.runs),
-        y_true=results.y_true[~few],
-        tile_ids=results.tile_ids[~few],
-        patients=results.patients[~few],
-        test_fold=results.test_fold[:, ~few],
-    )
+    unequal = _take(results, np.flatnonzero(~few))
     design = Design.of(unequal, n_boot=1, seed=0, weights="auto")
     assert unequal.patients is not None
     sizes = np.bincount(unequal.patients)
